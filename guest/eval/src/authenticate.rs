@@ -1,0 +1,59 @@
+//! Who calls? Not presented, verified, or rejected; tried and failed never falls through to another method.
+
+use portcullis_model::credential::{Kind, MAX_KEY_BYTES, SecretDigest};
+use portcullis_model::facts::Proof;
+use portcullis_model::policy::{Credential, Place, Policy, Service, Tenant};
+use portcullis_model::verdict::Reason;
+use sha2::{Digest as _, Sha256};
+
+use crate::normalise::Request;
+use crate::trace::{Check, Outcome, Trace};
+
+/// A credential that has been proven to be the caller's, and may be used with this service at all.
+#[derive(Clone, Copy)]
+pub(crate) struct Verified<'p> {
+    pub(crate) credential: Credential<'p>,
+    pub(crate) tenant: Tenant<'p>,
+    pub(crate) kind: Kind,
+    pub(crate) proof: Proof,
+    /// Where it stood in the request; nowhere where recorded facts are judged.
+    pub(crate) place: Option<Place<'p>>,
+}
+
+/// Proves the request's credential.
+pub(crate) fn authenticate<'p>(
+    request: &Request<'_>,
+    policy: &'p Policy,
+    service: &Service<'p>,
+    trace: &mut impl Trace,
+) -> Result<Verified<'p>, Reason> {
+    let Some(presented) = request.presented(service)? else { return Err(Reason::CredentialMissing) };
+    let key = &presented.key;
+    // Every key that was ever made is of visible ASCII. Two keys that a client joined with a comma and a space are not.
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().all(u8::is_ascii_graphic) {
+        return Err(Reason::CredentialMalformed);
+    }
+    let digest = SecretDigest::new(Sha256::digest(key).into());
+    let credential = policy.credential(&digest)?.ok_or(Reason::CredentialUnknown)?;
+    let kind = credential.kind()?;
+    if !presented.accept.takes(kind) {
+        return Err(Reason::CredentialMisplaced);
+    }
+    let tenant = credential.tenant()?.ok_or(Reason::TenantUnknown)?;
+    if !service.serves(&tenant)? {
+        return Err(Reason::CredentialForeign);
+    }
+    trace.step(Check::Credential, Outcome::Pass, || {
+        let (id, tenant) = (credential.id().unwrap_or("?"), tenant.id().unwrap_or("?"));
+        format!("{kind} key `{id}` of tenant `{tenant}`, from {}", place(presented.accept.place))
+    });
+    Ok(Verified { credential, tenant, kind, proof: Proof::Key, place: Some(presented.accept.place) })
+}
+
+fn place(place: Place<'_>) -> String {
+    match place {
+        Place::Header(name) => format!("the header `{name}`"),
+        Place::Parameter(name) => format!("the query parameter `{name}`"),
+        Place::Scheme(scheme) => format!("`Authorization: {scheme}`"),
+    }
+}

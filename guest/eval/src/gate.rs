@@ -1,0 +1,301 @@
+//! A loaded policy and the questions it answers.
+
+use portcullis_model::answer::{Details, Place as Strip};
+use portcullis_model::facts::{CredentialFacts, Facts, ReplayAnswer, SignatureState};
+use portcullis_model::id::Revision;
+use portcullis_model::method::Method;
+use portcullis_model::policy::{Counts, LoadError, Place, Policy, PreparedDelta, Service};
+use portcullis_model::time::UnixTime;
+use portcullis_model::verdict::{Reason, Verdict};
+
+use crate::authenticate::{Verified, authenticate};
+use crate::authorize::{Found, Question, authorize};
+use crate::client;
+use crate::normalise::{Path, Request};
+use crate::trace::{Check, Outcome, Trace};
+
+/// What decides: at most one policy, when it was last confirmed, and at most one delta that waits to be applied.
+#[derive(Default)]
+pub struct Gate {
+    policy: Option<Policy>,
+    confirmed: Option<UnixTime>,
+    prepared: Option<(Revision, PreparedDelta)>,
+}
+
+/// One request to decide.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// The packed head.
+    pub head: &'a [u8],
+    /// The time.
+    pub now: UnixTime,
+    /// The digest of the body, where an earlier answer asked for it.
+    pub body_digest: Option<&'a [u8]>,
+    /// What the host's replay cache said, where an earlier answer asked for it.
+    pub replay: Option<ReplayAnswer>,
+}
+
+/// What a gate holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Description {
+    /// The revision in force.
+    pub revision: Option<Revision>,
+    /// When it was last confirmed.
+    pub confirmed: Option<UnixTime>,
+    /// How much it holds.
+    pub counts: Counts,
+}
+
+impl Gate {
+    /// Decides a request. The details are packed into `out`, whose contents are replaced.
+    ///
+    /// # Invariants
+    /// The verdict depends on the policy, its confirmation, and `input` alone.
+    pub fn decide(&self, input: Input<'_>, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
+        out.clear();
+        let revision = self.policy.as_ref().map_or(Revision(0), Policy::revision);
+        let nowhere = std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+        let mut decision = Decision { facts: Facts::unknown(revision, input.now, nowhere), challenge: "" };
+        decision.facts.replay = input.replay;
+        let policy = match self.fresh_policy(input.now, trace) {
+            Ok(policy) => policy,
+            Err(reason) => return decision.denied(reason, trace, out),
+        };
+        let request = match Request::accept(input.head) {
+            Ok(request) => request,
+            Err(reason) => return decision.denied(reason, trace, out),
+        };
+        let method = request.known_method();
+        decision.facts.client = request.peer();
+        decision.facts.method = request.method;
+        decision.facts.host = &request.host;
+        decision.facts.path = request.path.wire;
+        trace.step(Check::Request, Outcome::Pass, || {
+            format!("{} {}{}", request.method, request.host, request.path.wire)
+        });
+        decision.facts.client = match client::address(&request, policy) {
+            Ok(client) => client,
+            Err(reason) => return decision.denied(reason, trace, out),
+        };
+        trace.step(Check::Client, Outcome::Pass, || client_detail(decision.facts.client, request.peer()));
+        let service = match route(policy, &request.host, &request.path, trace) {
+            Ok(service) => service,
+            Err(reason) => return decision.denied(reason, trace, out),
+        };
+        if let Err(reason) = decision.of_service(&service) {
+            return decision.denied(reason, trace, out);
+        }
+        let verified = match authenticate(&request, policy, &service, trace) {
+            Ok(verified) => verified,
+            Err(reason) => return decision.denied(reason, trace, out),
+        };
+        decision.authorized(&service, &verified, &request.path, method, trace, out)
+    }
+
+    /// Authorizes recorded facts as of `now`: what would this policy have said? The details are packed into `out`.
+    ///
+    /// Normalisation and proof are taken from the facts; everything after them is judged anew.
+    pub fn judge(&self, facts: &Facts<'_>, now: UnixTime, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
+        out.clear();
+        let revision = self.policy.as_ref().map_or(Revision(0), Policy::revision);
+        // What the policy says about the request is found again.
+        let facts = Facts { revision, now, service: "", endpoint: "", application: "", ..*facts };
+        let mut decision = Decision { facts: Facts { credential: None, tenant: "", ..facts }, challenge: "" };
+        let Some(policy) = &self.policy else {
+            return decision.denied(Reason::PolicyMissing, trace, out);
+        };
+        let path = match Path::accept(facts.path) {
+            Ok(path) => path,
+            Err(reason) => return decision.denied(reason, trace, out),
+        };
+        let service = match route(policy, facts.host, &path, trace) {
+            Ok(service) => service,
+            Err(reason) => return decision.denied(reason, trace, out),
+        };
+        if let Err(reason) = decision.of_service(&service) {
+            return decision.denied(reason, trace, out);
+        }
+        let verified = match recorded(policy, &service, facts.credential) {
+            Ok(verified) => verified,
+            Err(reason) => return decision.denied(reason, trace, out),
+        };
+        let method = Method::from_name(facts.method.as_bytes());
+        decision.authorized(&service, &verified, &path, method, trace, out)
+    }
+
+    /// Takes a base, which replaces whatever was loaded. It must be confirmed before it decides.
+    ///
+    /// # Errors
+    /// Any [`LoadError`]; the policy that was loaded stays.
+    pub fn load(&mut self, bytes: Vec<u8>) -> Result<Revision, LoadError> {
+        let policy = Policy::open(bytes)?;
+        let revision = policy.revision();
+        self.policy = Some(policy);
+        self.confirmed = None;
+        self.prepared = None;
+        Ok(revision)
+    }
+
+    /// Checks a delta and keeps it ready, in place of any that was. Nothing changes for decisions.
+    ///
+    /// # Errors
+    /// Any [`LoadError`].
+    pub fn check_delta(&mut self, bytes: Vec<u8>) -> Result<Revision, LoadError> {
+        self.prepared = None;
+        let policy = self.policy.as_mut().ok_or(LoadError::NoBase)?;
+        let prepared = policy.prepare(bytes)?;
+        let revision = prepared.revision();
+        self.prepared = Some((revision, prepared));
+        Ok(revision)
+    }
+
+    /// Puts the delta in force that was checked last, if it leads to `revision`.
+    ///
+    /// # Errors
+    /// [`LoadError::NotPrepared`] where none that leads there is ready.
+    pub fn apply_delta(&mut self, revision: Revision) -> Result<(), LoadError> {
+        let policy = self.policy.as_mut().ok_or(LoadError::NoBase)?;
+        match self.prepared.take() {
+            Some((leads_to, prepared)) if leads_to == revision => policy.apply(prepared),
+            other => {
+                self.prepared = other;
+                Err(LoadError::NotPrepared { revision })
+            }
+        }
+    }
+
+    /// Takes note that the policy was known to be current at `at`. An earlier time than the last is ignored.
+    pub fn confirm(&mut self, at: UnixTime) {
+        self.confirmed = self.confirmed.max(Some(at));
+    }
+
+    /// What is loaded.
+    #[must_use]
+    pub fn describe(&self) -> Description {
+        Description {
+            revision: self.policy.as_ref().map(Policy::revision),
+            confirmed: self.confirmed,
+            counts: self.policy.as_ref().map(Policy::counts).unwrap_or_default(),
+        }
+    }
+
+    fn fresh_policy(&self, now: UnixTime, trace: &mut impl Trace) -> Result<&Policy, Reason> {
+        let policy = self.policy.as_ref().ok_or(Reason::PolicyMissing)?;
+        let (skew, staleness) = policy.limits()?;
+        // Both bounds are inclusive; times end long before the sums overflow.
+        let confirmed = self.confirmed.ok_or(Reason::PolicyStale)?.as_secs();
+        let now = now.as_secs();
+        if now > confirmed + staleness || confirmed > now + skew {
+            return Err(Reason::PolicyStale);
+        }
+        trace.step(Check::Policy, Outcome::Pass, || format!("revision {}", policy.revision()));
+        Ok(policy)
+    }
+}
+
+/// A decision on its way: what is known so far.
+struct Decision<'d> {
+    facts: Facts<'d>,
+    challenge: &'d str,
+}
+
+impl<'d> Decision<'d> {
+    fn of_service(&mut self, service: &Service<'d>) -> Result<(), Reason> {
+        self.facts.service = service.id()?;
+        self.challenge = service.challenge()?;
+        Ok(())
+    }
+
+    fn authorized(
+        mut self,
+        service: &Service<'d>,
+        verified: &Verified<'d>,
+        path: &Path<'_>,
+        method: Option<Method>,
+        trace: &mut impl Trace,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        let credential = verified.credential;
+        match (credential.id(), verified.tenant.id()) {
+            (Ok(id), Ok(tenant)) => {
+                self.facts.tenant = tenant;
+                self.facts.credential = Some(CredentialFacts {
+                    id,
+                    kind: verified.kind,
+                    proof: verified.proof,
+                    secret_version: credential.version(),
+                });
+            }
+            (Err(unreadable), _) | (_, Err(unreadable)) => {
+                return self.denied(unreadable.into(), trace, out);
+            }
+        }
+        let Decision { facts, challenge } = self;
+        let signature = if verified.place.is_some() { SignatureState::Absent } else { facts.signature };
+        let question = Question { service, verified, path, method, client: facts.client, signature, now: facts.now };
+        let mut found = Found::default();
+        let result = authorize(&question, &mut found, trace);
+        let endpoint = found.endpoint.map(|endpoint| endpoint.id()).transpose();
+        let result = result.and_then(|()| endpoint.map(|_| ()).map_err(Reason::from));
+        let facts = Facts {
+            endpoint: endpoint.ok().flatten().unwrap_or_default(),
+            application: &found.application,
+            signature,
+            ..facts
+        };
+        match result {
+            Ok(()) => {
+                let strip = verified.place.map(|place| match place {
+                    Place::Header(name) => Strip::Header(name),
+                    Place::Parameter(name) => Strip::Parameter(name),
+                    Place::Scheme(_) => Strip::Header("authorization"),
+                });
+                Details { strip, observed: found.observed, ..Details::of(facts) }.pack(out);
+                Verdict::Allow
+            }
+            Err(reason) => {
+                let decision = Decision { facts, challenge };
+                decision.denied(reason, trace, out)
+            }
+        }
+    }
+
+    fn denied(self, reason: Reason, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
+        trace.step(Check::of(reason), Outcome::Fail, || reason.text().to_owned());
+        let challenge = if reason.status() == 401 { self.challenge } else { "" };
+        Details { challenge, ..Details::of(self.facts) }.pack(out);
+        Verdict::Deny(reason)
+    }
+}
+
+fn route<'p>(policy: &'p Policy, host: &str, path: &Path<'_>, trace: &mut impl Trace) -> Result<Service<'p>, Reason> {
+    let service = policy.service(host, &path.decoded)?.ok_or(Reason::ServiceUnknown)?;
+    trace.step(Check::Service, Outcome::Pass, || {
+        let pinned = match service.pinned() {
+            Ok(Some(tenant)) => format!(", pinned to tenant `{tenant}`"),
+            Ok(None) => String::new(),
+            Err(unreadable) => format!(", {unreadable}"),
+        };
+        format!("`{}`{pinned}", service.id().unwrap_or("?"))
+    });
+    Ok(service)
+}
+
+/// The credential that recorded facts name, as it stands now.
+fn recorded<'p>(
+    policy: &'p Policy,
+    service: &Service<'p>,
+    credential: Option<CredentialFacts<'_>>,
+) -> Result<Verified<'p>, Reason> {
+    let facts = credential.ok_or(Reason::CredentialMissing)?;
+    let credential = policy.credential_by_id(facts.id, facts.secret_version)?.ok_or(Reason::CredentialUnknown)?;
+    let tenant = credential.tenant()?.ok_or(Reason::TenantUnknown)?;
+    if !service.serves(&tenant)? {
+        return Err(Reason::CredentialForeign);
+    }
+    Ok(Verified { credential, tenant, kind: credential.kind()?, proof: facts.proof, place: None })
+}
+
+fn client_detail(client: std::net::IpAddr, peer: std::net::IpAddr) -> String {
+    if client == peer { format!("{client}") } else { format!("{client}, as the trusted proxy {peer} says") }
+}

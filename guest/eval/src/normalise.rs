@@ -1,0 +1,456 @@
+//! The one normaliser: it accepts a request or refuses it, and never rewrites.
+//!
+//! Wherever two servers might read the same bytes differently, the request is refused, so that what is decided here is what
+//! the upstream sees. Matching uses the path's segments decoded once; everything else uses the bytes as they came.
+
+use std::borrow::Cow;
+
+use portcullis_model::answer::RESERVED_HEADER_PREFIX;
+use portcullis_model::head::{HeadFault, HeadTooLarge, Packed};
+use portcullis_model::method::Method;
+use portcullis_model::policy::{Accept, MAX_SEGMENTS, Place, Service};
+use portcullis_model::verdict::Reason;
+
+/// The longest host name in bytes (RFC 1035 section 2.3.4).
+const MAX_HOST_BYTES: usize = 253;
+
+/// A request that has been accepted as unambiguous.
+pub(crate) struct Request<'a> {
+    head: Packed<'a>,
+    /// The method, which may be one that no endpoint can have.
+    pub(crate) method: &'a str,
+    /// Lower case, without a port.
+    pub(crate) host: Cow<'a, str>,
+    pub(crate) path: Path<'a>,
+    query: Option<&'a str>,
+    authorization: Option<&'a [u8]>,
+    pub(crate) hops: Hops,
+}
+
+/// An accepted path.
+pub(crate) struct Path<'a> {
+    /// As received, without the query.
+    pub(crate) wire: &'a str,
+    /// Decoded once, without the first slash. An encoded slash is refused, so its slashes are the path's.
+    pub(crate) decoded: Cow<'a, str>,
+}
+
+/// Which header fields tell of proxies before this one.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Hops {
+    pub(crate) forwarded: bool,
+    pub(crate) x_forwarded_for: bool,
+}
+
+/// A credential as it was presented. Nothing is proven yet.
+pub(crate) struct Presented<'a, 'p> {
+    pub(crate) accept: Accept<'p>,
+    pub(crate) key: Cow<'a, [u8]>,
+}
+
+impl<'a> Request<'a> {
+    /// Accepts or refuses a head, by everything that does not depend on the service.
+    pub(crate) fn accept(bytes: &'a [u8]) -> Result<Self, Reason> {
+        let head = Packed::open(bytes).map_err(|fault| match fault {
+            HeadFault::TooLarge(HeadTooLarge::Target) => Reason::TargetTooLong,
+            HeadFault::TooLarge(HeadTooLarge::Headers | HeadTooLarge::Bytes) => Reason::HeadTooLarge,
+            HeadFault::Malformed => Reason::HeadMalformed,
+        })?;
+        let method = method(head.method)?;
+        let (path, query) = target(head.target)?;
+        if !names_are_tokens(head.names) || has_control(head.values) {
+            return Err(Reason::HeaderMalformed);
+        }
+        let fields = Fields::find(&head)?;
+        let host = host(fields.host, head.authority)?;
+        let hops = fields.hops;
+        Ok(Request { head, method, host, path, query, authorization: fields.authorization, hops })
+    }
+
+    /// The connection's other end.
+    pub(crate) fn peer(&self) -> std::net::IpAddr {
+        self.head.peer
+    }
+
+    /// The method, where an endpoint can have it.
+    pub(crate) fn known_method(&self) -> Option<Method> {
+        Method::from_name(self.method.as_bytes())
+    }
+
+    /// The values of a header field, in order of arrival. The name is given in lower case.
+    pub(crate) fn values(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let found: Vec<_> =
+            self.head.headers().filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).collect();
+        found.into_iter().map(|(_, value)| value)
+    }
+
+    /// The one credential that the service accepts from this request, if there is one.
+    pub(crate) fn presented<'p>(&self, service: &Service<'p>) -> Result<Option<Presented<'a, 'p>>, Reason> {
+        let mut presented = None;
+        for accept in service.accepts() {
+            let accept = accept?;
+            let key = match accept.place {
+                Place::Header(name) => self.header_key(name)?,
+                Place::Parameter(name) => self.parameter_key(name)?,
+                Place::Scheme(scheme) => {
+                    self.authorization.and_then(|value| after_scheme(value, scheme)).map(Cow::Borrowed)
+                }
+            };
+            if let Some(key) = key {
+                if presented.is_some() {
+                    return Err(Reason::CredentialsTwo);
+                }
+                presented = Some(Presented { accept, key });
+            }
+        }
+        Ok(presented)
+    }
+
+    fn header_key(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Reason> {
+        let mut key = None;
+        for (field, value) in self.head.headers() {
+            if field.len() != name.len() {
+                // A list of options is rare, and a short field is no place to hide a name in.
+                if field.len() == CONNECTION.len() && is(field, CONNECTION) == Likeness::Same && lists(value, name) {
+                    return Err(Reason::ConnectionSecurity);
+                }
+                continue;
+            }
+            match is(field, name.as_bytes()) {
+                Likeness::Other => {}
+                Likeness::Underscored => return Err(Reason::HeaderUnderscore),
+                Likeness::Same if key.is_some() => return Err(Reason::CredentialDoubled),
+                Likeness::Same => key = Some(Cow::Borrowed(trim(value))),
+            }
+        }
+        Ok(key)
+    }
+
+    fn parameter_key(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Reason> {
+        let mut key = None;
+        for parameter in self.query.into_iter().flat_map(|query| query.split('&')) {
+            let (given, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if given == name {
+                if key.is_some() {
+                    return Err(Reason::CredentialDoubled);
+                }
+                key = Some(form_decoded(value));
+            } else if is_disguised(given, name) {
+                return Err(Reason::QueryDisguisedKey);
+            }
+        }
+        Ok(key)
+    }
+}
+
+impl<'a> Path<'a> {
+    /// Accepts or refuses a path without a query.
+    pub(crate) fn accept(wire: &'a str) -> Result<Self, Reason> {
+        let bytes = wire.as_bytes();
+        let rest = wire.strip_prefix('/').ok_or(Reason::TargetNotOrigin)?;
+        let mut encoded = false;
+        for (at, &byte) in bytes.iter().enumerate() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {}
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => {}
+                b'%' => {
+                    encoded = true;
+                    match percent(bytes, at).ok_or(Reason::PercentMalformed)? {
+                        0 => return Err(Reason::EncodedNul),
+                        1..0x20 | 0x7f => return Err(Reason::PathEncodedControl),
+                        b'/' | b'\\' => return Err(Reason::PathEncodedSlash),
+                        b'%' => return Err(Reason::PathEncodedPercent),
+                        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                            return Err(Reason::PathEncodedUnreserved);
+                        }
+                        _ => {}
+                    }
+                }
+                other => return Err(refused_character(other)),
+            }
+        }
+        if !rest.is_empty() {
+            let mut depth = 0;
+            for segment in rest.split('/') {
+                match segment {
+                    "" => return Err(Reason::PathEmptySegment),
+                    "." | ".." => return Err(Reason::PathDotSegment),
+                    _ => depth += 1,
+                }
+            }
+            if depth > MAX_SEGMENTS {
+                return Err(Reason::PathTooDeep);
+            }
+        }
+        let decoded = if encoded {
+            Cow::Owned(String::from_utf8(percent_decoded(rest.as_bytes())).map_err(|_| Reason::PathNotUtf8)?)
+        } else {
+            Cow::Borrowed(rest)
+        };
+        Ok(Path { wire, decoded })
+    }
+
+    /// The decoded segment of that number.
+    pub(crate) fn segment(&self, number: u8) -> Option<&str> {
+        self.decoded.split('/').nth(usize::from(number))
+    }
+}
+
+fn method(bytes: &[u8]) -> Result<&str, Reason> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Reason::MethodMalformed)?;
+    match text {
+        "TRACE" | "CONNECT" => Err(Reason::MethodRefused),
+        _ if text.is_empty() || !bytes.iter().all(|b| b.is_ascii_uppercase() || *b == b'-') => {
+            Err(Reason::MethodMalformed)
+        }
+        _ => Ok(text),
+    }
+}
+
+fn target(bytes: &[u8]) -> Result<(Path<'_>, Option<&str>), Reason> {
+    // Bytes that are not UTF-8 are not ASCII either.
+    let text = std::str::from_utf8(bytes).map_err(|_| Reason::TargetNotAscii)?;
+    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+    let path = Path::accept(path)?;
+    for (at, &byte) in bytes.iter().enumerate().skip(path.wire.len()) {
+        match byte {
+            b'%' => match percent(bytes, at) {
+                None => return Err(Reason::PercentMalformed),
+                Some(0) => return Err(Reason::EncodedNul),
+                Some(_) => {}
+            },
+            // Browsers leave these as they are in a query (WHATWG URL, query percent-encode set).
+            b'{' | b'}' | b'|' | b'^' | b'`' | b'[' | b']' => {}
+            b';' | b'#' | b'\\' | b'"' | b'<' | b'>' | 0..=b' ' | 0x7f.. => return Err(refused_character(byte)),
+            _ => {}
+        }
+    }
+    Ok((path, query))
+}
+
+fn refused_character(byte: u8) -> Reason {
+    match byte {
+        0x80.. => Reason::TargetNotAscii,
+        b'#' => Reason::TargetFragment,
+        b';' => Reason::TargetSemicolon,
+        b'\\' => Reason::TargetBackslash,
+        _ => Reason::TargetCharacter,
+    }
+}
+
+/// The byte that the `%` at this place stands for.
+fn percent(bytes: &[u8], at: usize) -> Option<u8> {
+    let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some((digit(at + 1)? << 4) | digit(at + 2)?)
+}
+
+/// Decodes text whose percent-encoding has been accepted.
+fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match percent(bytes, at).filter(|_| byte == b'%') {
+            Some(value) => {
+                decoded.push(value);
+                at += 3;
+            }
+            None => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
+/// Decodes a form-encoded value, where `+` is a space.
+fn form_decoded(value: &str) -> Cow<'_, [u8]> {
+    if value.bytes().any(|b| b == b'%' || b == b'+') {
+        Cow::Owned(percent_decoded(value.replace('+', " ").as_bytes()))
+    } else {
+        Cow::Borrowed(value.as_bytes())
+    }
+}
+
+/// Whether a parameter is not the named one, but some server would take it for that: encoded, in another case, or as a
+/// member of a list (`name[]`).
+fn is_disguised(given: &str, name: &str) -> bool {
+    let decoded = form_decoded(given);
+    let plain = decoded.split(|b| *b == b'[').next().unwrap_or_default();
+    plain.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+}
+
+/// The header fields that have a meaning whatever the service.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
+    hops: Hops,
+}
+
+const CONNECTION: &[u8] = b"connection";
+
+/// The header fields that `Connection` must not name, besides the service's own.
+const SECURITY_FIELDS: [&str; 5] = ["host", "date", "authorization", "forwarded", "x-forwarded-for"];
+
+impl<'a> Fields<'a> {
+    fn find(head: &Packed<'a>) -> Result<Self, Reason> {
+        let mut fields = Fields::default();
+        let mut date = false;
+        for (name, value) in head.headers() {
+            // Most fields end here, by their length.
+            match name.len() {
+                4 | 9 | 10 | 13.. => {}
+                _ => continue,
+            }
+            if named(name, b"host")? {
+                if fields.host.replace(trim(value)).is_some() {
+                    return Err(Reason::HostDoubled);
+                }
+            } else if named(name, b"date")? {
+                if date {
+                    return Err(Reason::DateDoubled);
+                }
+                date = true;
+            } else if named(name, b"authorization")? {
+                if fields.authorization.replace(trim(value)).is_some() {
+                    return Err(Reason::AuthorizationDoubled);
+                }
+            } else if named(name, b"forwarded")? {
+                fields.hops.forwarded = true;
+            } else if named(name, b"x-forwarded-for")? {
+                fields.hops.x_forwarded_for = true;
+            } else if name.eq_ignore_ascii_case(CONNECTION) {
+                let reserved = || list(value).any(|option| starts_reserved(option) != Likeness::Other);
+                if SECURITY_FIELDS.iter().any(|field| lists(value, field)) || reserved() {
+                    return Err(Reason::ConnectionSecurity);
+                }
+            } else if starts_reserved(name) == Likeness::Underscored {
+                return Err(Reason::HeaderUnderscore);
+            }
+        }
+        Ok(fields)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Likeness {
+    Other,
+    Same,
+    /// The same but for underscores, which many servers turn into hyphens.
+    Underscored,
+}
+
+/// Compares a field's name with one in lower case.
+#[inline]
+fn is(name: &[u8], lower: &[u8]) -> Likeness {
+    if name.len() != lower.len() {
+        return Likeness::Other;
+    }
+    let mut likeness = Likeness::Same;
+    for (given, expected) in name.iter().zip(lower) {
+        if given.to_ascii_lowercase() != *expected {
+            if *given != b'_' || *expected != b'-' {
+                return Likeness::Other;
+            }
+            likeness = Likeness::Underscored;
+        }
+    }
+    likeness
+}
+
+#[inline]
+fn named(name: &[u8], lower: &[u8]) -> Result<bool, Reason> {
+    match is(name, lower) {
+        Likeness::Other => Ok(false),
+        Likeness::Same => Ok(true),
+        Likeness::Underscored => Err(Reason::HeaderUnderscore),
+    }
+}
+
+fn starts_reserved(name: &[u8]) -> Likeness {
+    name.get(..RESERVED_HEADER_PREFIX.len())
+        .map_or(Likeness::Other, |start| is(start, RESERVED_HEADER_PREFIX.as_bytes()))
+}
+
+/// The members of a comma-separated list.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(trim)
+}
+
+fn lists(value: &[u8], name: &str) -> bool {
+    list(value).any(|option| is(option, name.as_bytes()) != Likeness::Other)
+}
+
+/// Without optional white space at either end (RFC 9110 section 5.6.3).
+fn trim(value: &[u8]) -> &[u8] {
+    let is_space = |b: &u8| *b == b' ' || *b == b'\t';
+    let start = value.iter().position(|b| !is_space(b)).unwrap_or(value.len());
+    let end = value.iter().rposition(|b| !is_space(b)).map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
+}
+
+/// What follows the scheme in an Authorization field, where it is that scheme.
+fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let (given, rest) = value.split_at_checked(scheme.len())?;
+    let is_scheme = given.eq_ignore_ascii_case(scheme.as_bytes());
+    match rest.first() {
+        None | Some(b' ' | b'\t') if is_scheme => Some(trim(rest)),
+        _ => None,
+    }
+}
+
+/// The host that both Host and the authority give, in lower case and without a port.
+fn host<'a>(field: Option<&'a [u8]>, authority: Option<&'a [u8]>) -> Result<Cow<'a, str>, Reason> {
+    let given = match (field, authority) {
+        (None, None) => return Err(Reason::HostMissing),
+        (Some(field), Some(authority)) if !field.eq_ignore_ascii_case(authority) => return Err(Reason::HostMismatch),
+        (Some(given), _) | (None, Some(given)) => given,
+    };
+    let text = std::str::from_utf8(given).map_err(|_| Reason::HostMalformed)?;
+    let name = without_port(text).ok_or(Reason::HostMalformed)?;
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ok = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let label = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+            let dots = name.starts_with('.') || name.ends_with('.') || name.contains("..");
+            !name.is_empty() && name.len() <= MAX_HOST_BYTES && name.bytes().all(label) && !dots
+        }
+    };
+    if !ok {
+        return Err(Reason::HostMalformed);
+    }
+    Ok(if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    })
+}
+
+fn without_port(text: &str) -> Option<&str> {
+    let name_end = text.rfind(']').map_or(0, |bracket| bracket + 1);
+    let after = text.get(name_end..)?;
+    let Some(colon) = after.find(':') else {
+        return (name_end == 0 || after.is_empty()).then_some(text);
+    };
+    let port = after.get(colon + 1..)?;
+    let is_port = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    (is_port && (name_end == 0 || colon == 0)).then(|| text.get(..name_end + colon))?
+}
+
+/// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token). Empty names are caught by their hosts'
+/// parsers; here an empty name equals nothing.
+fn names_are_tokens(names: &[u8]) -> bool {
+    // One sweep without branches over what names are made of almost always.
+    let plain = |b: u8| b.is_ascii_alphanumeric() | (b == b'-') | (b == b'_');
+    if names.iter().fold(true, |all, b| all & plain(*b)) {
+        return true;
+    }
+    names.iter().all(|b| plain(*b) || b"!#$%&'*+.^`|~".contains(b))
+}
+
+/// Whether a field's value has a control character other than a tab (RFC 9110 section 5.5).
+fn has_control(values: &[u8]) -> bool {
+    values.iter().fold(false, |any, b| any | ((*b < 0x20) & (*b != b'\t')) | (*b == 0x7f))
+}

@@ -1,0 +1,27 @@
+//! The vocabulary of Portcullis: what is asked, what is answered, and the policy that decides.
+//!
+//! Everything here is a value or a pure function. There is no clock, no randomness, no file and no socket: time and bytes
+//! are arguments. The crate is compiled into the guest, and into the host for the parts both sides need.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`head`] | the request as it crosses into the guest, one packed buffer |
+//! | [`verdict`] | allow or deny, and the closed list of reasons |
+//! | [`facts`] | what authentication established, holding no secret |
+//! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
+//! | [`source`] | the JSON source document and the delta between two of them |
+//! | [`policy`] | the compiled policy: format, builder, reader, overlay |
+
+pub mod address;
+pub mod answer;
+pub mod credential;
+pub mod facts;
+pub mod head;
+pub mod id;
+pub mod method;
+pub mod policy;
+pub mod source;
+pub mod time;
+pub mod verdict;
+
+mod packed;
