@@ -14,6 +14,7 @@ use super::ranges::Ranges;
 use super::records::{Credential, Endpoint, Group, Here, Service, Symbol, Tenant, User};
 use crate::credential::SecretDigest;
 use crate::id::Revision;
+use crate::source::MAX_HOST_BYTES;
 
 /// A loaded policy.
 pub struct Policy {
@@ -125,6 +126,9 @@ impl Policy {
     ///
     /// The host is lower case and without a port; the path decoded and without its first slash.
     pub fn service(&self, host: &str, path: &str) -> Result<Option<Service<'_>>, Unreadable> {
+        if host.len() > MAX_HOST_BYTES {
+            return Ok(None);
+        }
         if let Some(service) = self.service_under(host, path)? {
             return Ok(Some(service));
         }
@@ -169,7 +173,7 @@ impl Policy {
         pattern: &str,
     ) -> Result<Option<(Here<'p>, PathTable<'p>)>, Unreadable> {
         let record: &[u8; 12] = layer.fragment.record(Section::Routes, number)?;
-        if layer.fragment.text(word(record, 0)?)? != pattern {
+        if layer.fragment.raw_text(word(record, 0)?)? != pattern.as_bytes() {
             return Ok(None);
         }
         let table = PathTable::open(&layer.fragment, word(record, 8)?)?;
@@ -321,10 +325,12 @@ pub(super) fn route_at(fragment: &Fragment, number: u32) -> Result<(&str, Presen
     Ok((fragment.text(word(record, 0)?)?, Presence::of(word(record, 4)?)?))
 }
 
+/// Reads every route, so it looks at no more of each than it must.
 pub(super) fn has_wildcards(fragment: &Fragment) -> Result<bool, Unreadable> {
     let mut wildcards = false;
     for number in 0..fragment.count(Section::Routes) {
-        wildcards |= route_at(fragment, number)?.0.starts_with("*.");
+        let record: &[u8; 12] = fragment.record(Section::Routes, number)?;
+        wildcards |= fragment.raw_text(word(record, 0)?)?.starts_with(b"*.");
     }
     Ok(wildcards)
 }
