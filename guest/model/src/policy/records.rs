@@ -1,9 +1,7 @@
 //! The records of a policy, read in place.
 
-use subtle::ConstantTimeEq as _;
-
 use super::Unreadable;
-use super::format::{NONE, Section, long, word};
+use super::format::{NONE, Presence, Section, long, word};
 use super::layers::{Layer, Policy};
 use super::paths::{PathTable, Target};
 use super::ranges::Ranges;
@@ -67,6 +65,9 @@ impl<'p> Here<'p> {
 
 /// The most ways in which one service accepts credentials: each is looked for in every request.
 pub(crate) const MAX_ACCEPTED: usize = 8;
+
+/// The most versions of a secret that stand at once: the one in use, and the one before while a rotation overlaps.
+pub(crate) const MAX_SECRETS: usize = 2;
 
 /// Bits of a tenant's flags.
 pub(crate) const TENANT_SUSPENDED: u32 = 1 << 8;
@@ -496,9 +497,8 @@ impl<'p> Credential<'p> {
         SecretDigest::new(self.record.first_chunk().copied().unwrap_or_default())
     }
 
-    /// Compares in constant time.
-    pub(crate) fn has_digest(&self, digest: &SecretDigest) -> bool {
-        self.digest().as_bytes().ct_eq(digest.as_bytes()).into()
+    pub(crate) fn is_removed(&self) -> Result<bool, Unreadable> {
+        Ok(Presence::of(self.flags())? == Presence::Removed)
     }
 
     fn flags(&self) -> u32 {

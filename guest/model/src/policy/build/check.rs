@@ -8,7 +8,7 @@ use crate::credential::Kind;
 use crate::id::{EndpointRef, Id};
 use crate::method::Methods;
 use crate::policy::paths::Pattern;
-use crate::policy::records::MAX_ACCEPTED;
+use crate::policy::records::{MAX_ACCEPTED, MAX_SECRETS};
 use crate::source::{
     CreatorRule, Credential, CredentialState, Delta, Endpoint, Fault, Group, Presentation, Role, Service, Source,
     Tenant, User,
@@ -16,8 +16,6 @@ use crate::source::{
 
 /// The most faults that are reported at once.
 pub(super) const MAX_FAULTS: usize = 20;
-/// The most versions of a secret that stand at once: the one in use, and the one before while a rotation overlaps.
-pub(super) const MAX_SECRETS: usize = 2;
 /// The longest name of a header field or query parameter in bytes.
 pub(super) const MAX_NAME_BYTES: usize = 64;
 /// The longest path pattern in bytes.
