@@ -204,19 +204,28 @@ struct Names {
 }
 
 impl Names {
+    /// # Errors
+    /// What is removed and at the same time put, or named by another record.
     fn new(
+        symbol: Symbol,
         defined: impl Iterator<Item = String>,
         named: impl Iterator<Item = String>,
         removed: impl Iterator<Item = String>,
-    ) -> Names {
+    ) -> Result<Names, BuildError> {
         let mut all: BTreeMap<String, Presence> = BTreeMap::new();
         // What is said later wins: a record defined here may also be named here.
         all.extend(named.map(|id| (id, Presence::Named)));
-        all.extend(removed.map(|id| (id, Presence::Removed)));
         all.extend(defined.map(|id| (id, Presence::Defined)));
+        for id in removed {
+            let at = format!("{} `{id}`", symbol.as_str());
+            if all.insert(id, Presence::Removed).is_some_and(|stands| stands != Presence::Removed) {
+                let what = "it is removed, but also put or referred to".to_owned();
+                return Err(BuildError::Faults(vec![Fault { at, what }]));
+            }
+        }
         let sorted: Vec<_> = all.into_iter().collect();
         let numbers = sorted.iter().zip(0..).map(|((id, _), number)| (id.clone(), number)).collect();
-        Names { sorted, numbers }
+        Ok(Names { sorted, numbers })
     }
 
     fn number(&self, id: &str) -> u32 {
@@ -261,37 +270,44 @@ fn encode(records: &Records<'_>) -> Result<Vec<u8>, BuildError> {
         .filter_map(|credential| Some(scoped(&credential.tenant, credential.creator.as_ref()?)));
     let pinned = records.services.iter().filter_map(|service| service.tenant.as_ref());
     let owners = records.credentials.iter().map(|credential| &credential.tenant).collect::<BTreeSet<_>>();
+    let parents = records.groups.iter().map(|group| &group.tenant).chain(records.users.iter().map(|user| &user.tenant));
+    let parents = parents.collect::<BTreeSet<_>>();
     let routed = records.routes.iter().flat_map(|route| &route.services).map(|target| &target.service);
     let pairs = |pairs: &[(Id, Id)]| pairs.iter().map(|(tenant, id)| scoped(tenant, id)).collect::<Vec<_>>();
 
     let tenants = Names::new(
+        Symbol::Tenant,
         records.tenants.iter().map(|tenant| names(tenant.id.as_str())),
-        pinned.chain(owners).map(|id| names(id.as_str())),
+        pinned.chain(owners).chain(parents).map(|id| names(id.as_str())),
         records.removed.tenants.iter().map(|id| names(id.as_str())),
-    );
+    )?;
     let services = Names::new(
+        Symbol::Service,
         records.services.iter().map(|service| names(service.id.as_str())),
         routed.map(|id| names(id.as_str())),
         records.removed.services.iter().map(|id| names(id.as_str())),
-    );
+    )?;
     let endpoints = Names::new(
+        Symbol::Endpoint,
         records
             .services
             .iter()
             .flat_map(|service| service.endpoints.iter().map(|endpoint| scoped(&service.id, &endpoint.id))),
         settings.chain(permissions).chain(allowed).collect::<BTreeSet<_>>().into_iter().map(ToString::to_string),
         none(),
-    );
+    )?;
     let groups = Names::new(
+        Symbol::Group,
         records.groups.iter().map(|group| scoped(&group.tenant, &group.id)),
         members.chain(holders),
         pairs(&records.removed.groups).into_iter(),
-    );
+    )?;
     let users = Names::new(
+        Symbol::User,
         records.users.iter().map(|user| scoped(&user.tenant, &user.id)),
         creators,
         pairs(&records.removed.users).into_iter(),
-    );
+    )?;
     let arena = Arena::new(0);
     Encoder { records, keys: keys(records.seed), tenants, services, endpoints, groups, users, arena }.encode()
 }

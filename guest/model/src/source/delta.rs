@@ -83,7 +83,8 @@ pub struct Removed {
     pub groups: Vec<(Id, Id)>,
     /// Users, as tenant and user.
     pub users: Vec<(Id, Id)>,
-    /// Versions of secrets.
+    /// Versions of secrets. One that stood and is neither put again nor listed here stands as it did, rules included, even
+    /// where other versions of its credential are put.
     pub digests: Vec<SecretDigest>,
 }
 

@@ -37,7 +37,7 @@ const ADDRESSES: [&str; 14] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn a_policy_says_what_its_source_says(bytes in choices(), paths in choices()) {
