@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "these are tests")]
 
+mod damage;
 mod determinism;
+mod limits;
 mod oracle;
+mod overlay;
 
 mod sources;
