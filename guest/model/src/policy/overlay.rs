@@ -259,3 +259,86 @@ impl Installing<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::{SecretDigest, Seed};
+    use crate::id::Revision;
+    use crate::policy::{LoadError, Policy, build, build_delta};
+    use crate::source::{Delta, HostPattern, Source, Tenant, TenantState};
+
+    const SEED: Seed = Seed([7; 16]);
+
+    fn policy() -> Policy {
+        Policy::open(build(&Source::empty(Revision(1), SEED)).unwrap()).unwrap()
+    }
+
+    fn tenant(id: &str) -> Tenant {
+        Tenant { id: id.parse().unwrap(), state: TenantState::Active, modules: Vec::new(), endpoints: Vec::new() }
+    }
+
+    fn delta(policy: &Policy, change: impl FnOnce(&mut Delta)) -> Vec<u8> {
+        let mut delta = Delta::empty(policy.revision(), Revision(policy.revision().0 + 1), SEED);
+        change(&mut delta);
+        build_delta(&delta).unwrap()
+    }
+
+    fn apply(policy: &mut Policy, change: impl FnOnce(&mut Delta)) {
+        let prepared = policy.prepare(delta(policy, change)).unwrap();
+        policy.apply(prepared).unwrap();
+    }
+
+    #[test]
+    fn an_overlay_has_a_limit_of_layers() {
+        let mut policy = policy();
+        // Places that are neither free nor empty are in use.
+        policy.overlay.layers.resize_with(MAX_OVERLAY_LAYERS - 1, || None);
+        apply(&mut policy, |delta| delta.tenants.push(tenant("a")));
+        assert_eq!(policy.counts().overlay_layers as usize, MAX_OVERLAY_LAYERS);
+        let one_more = delta(&policy, |delta| delta.tenants.push(tenant("b")));
+        assert_eq!(policy.prepare(one_more).err(), Some(LoadError::OverlayFull));
+    }
+
+    #[test]
+    fn an_overlay_has_a_limit_of_bytes() {
+        let mut policy = policy();
+        let bytes = delta(&policy, |delta| delta.tenants.push(tenant("abc")));
+        let cost = bytes.len() + LAYER_OVERHEAD_BYTES + KEPT_BYTES + "abc".len();
+        policy.overlay.bytes = MAX_OVERLAY_BYTES - cost + 1;
+        assert_eq!(policy.prepare(bytes.clone()).err(), Some(LoadError::OverlayFull));
+        policy.overlay.bytes = MAX_OVERLAY_BYTES - cost;
+        let prepared = policy.prepare(bytes).unwrap();
+        policy.apply(prepared).unwrap();
+        assert_eq!(policy.overlay.bytes, MAX_OVERLAY_BYTES);
+    }
+
+    #[test]
+    fn what_the_base_does_not_hold_leaves_no_note_of_its_removal() {
+        let mut policy = policy();
+        apply(&mut policy, |delta| delta.removed.digests.push(SecretDigest::new([1; 32])));
+        apply(&mut policy, |delta| delta.removed.routes.push(HostPattern::try_from("a.example".to_owned()).unwrap()));
+        let overlay = &policy.overlay;
+        assert_eq!((overlay.credentials.len(), overlay.routes.len()), (0, 0));
+        assert_eq!((overlay.bytes(), overlay.layers()), (0, 0));
+    }
+
+    #[test]
+    fn a_layer_goes_when_its_last_record_is_replaced_and_its_place_is_used_again() {
+        let mut policy = policy();
+        apply(&mut policy, |delta| delta.tenants = vec![tenant("a"), tenant("b")]);
+        apply(&mut policy, |delta| delta.tenants = vec![tenant("a")]);
+        assert_eq!(policy.overlay.layers(), 2);
+        apply(&mut policy, |delta| delta.tenants = vec![tenant("b")]);
+        assert_eq!((policy.overlay.layers(), policy.overlay.free.len()), (2, 1));
+        apply(&mut policy, |delta| delta.removed.tenants = vec!["a".parse().unwrap(), "b".parse().unwrap()]);
+        assert_eq!((policy.overlay.layers(), policy.overlay.layers.len()), (0, 3));
+        let kept = 2 * (KEPT_BYTES + 1) + 2 * KEPT_BYTES;
+        assert_eq!(policy.overlay.bytes(), kept, "two ids and their removal");
+        apply(&mut policy, |delta| delta.tenants = vec![tenant("a")]);
+        assert_eq!(policy.overlay.layers.len(), 3);
+        assert!(policy.overlay.bytes() > kept);
+        apply(&mut policy, |delta| delta.removed.tenants = vec!["a".parse().unwrap()]);
+        assert_eq!(policy.overlay.bytes(), kept);
+    }
+}
