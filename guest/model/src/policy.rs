@@ -19,14 +19,18 @@ mod build;
 pub mod format;
 mod index;
 mod layers;
+mod overlay;
 mod paths;
+mod prepare;
 mod ranges;
 mod records;
 
 pub use build::{BuildError, build, build_delta};
 pub use format::{LoadError, MAX_POLICY_BYTES};
-pub use layers::{Counts, MAX_OVERLAY_BYTES, MAX_OVERLAY_LAYERS, Policy, PreparedDelta};
+pub use layers::{Counts, Policy};
+pub use overlay::{MAX_OVERLAY_BYTES, MAX_OVERLAY_LAYERS};
 pub use paths::{MAX_SEGMENTS, Target};
+pub use prepare::PreparedDelta;
 pub use ranges::Ranges;
 pub use records::{
     Accept, ApplicationSet, Creator, Credential, Endpoint, EndpointSet, Grant, Group, Matched, NoMatch, Place, Service,

@@ -21,6 +21,9 @@ use crate::time::Expiry;
 /// The version of the source format that this crate reads and writes.
 pub const SOURCE_FORMAT: u32 = 1;
 
+/// The longest host name in bytes (RFC 1035 section 2.3.4).
+pub const MAX_HOST_BYTES: usize = 253;
+
 /// A whole policy as people and stores write it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,7 +166,7 @@ impl TryFrom<String> for HostPattern {
                 && label.len() <= 63
                 && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
         };
-        let is_name = name.len() <= 253 && name.split('.').all(label);
+        let is_name = name.len() <= MAX_HOST_BYTES && name.split('.').all(label);
         if is_name || (is_address && name.len() == text.len()) {
             Ok(HostPattern(text))
         } else {

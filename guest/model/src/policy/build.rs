@@ -7,6 +7,8 @@ mod check;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
+#[cfg(test)]
+use super::format::Fragment;
 use super::format::{
     FORMAT, FragmentKind, HEADER_BYTES, MAGIC, MAX_POLICY_BYTES, NONE, Presence, SECTIONS, Section, checksum, keys,
 };
@@ -134,8 +136,14 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    fn new(start: usize) -> Self {
+    pub(crate) fn new(start: usize) -> Self {
         Arena { start, bytes: Vec::new(), texts: HashMap::new(), blobs: HashMap::new() }
+    }
+
+    /// A fragment that is this arena alone, at its offset.
+    #[cfg(test)]
+    pub(crate) fn into_fragment(self, keys: (u64, u64)) -> Fragment {
+        Fragment::of([vec![0; self.start], self.bytes].concat(), keys)
     }
 
     fn offset(&self) -> u32 {

@@ -181,6 +181,13 @@ impl Fragment {
         Ok(Fragment { bytes, sections, kind, from, revision, keys })
     }
 
+    /// Bytes without a header, for tests of what lies in an arena.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: Vec<u8>, keys: (u64, u64)) -> Fragment {
+        let sections = [(0, 0); SECTIONS];
+        Fragment { bytes, sections, kind: FragmentKind::Base, from: Revision(0), revision: Revision(0), keys }
+    }
+
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -218,13 +225,17 @@ impl Fragment {
     /// The text at an offset. An offset of 0 is the empty text.
     #[inline]
     pub(crate) fn text(&self, offset: u32) -> Result<&str, Unreadable> {
+        std::str::from_utf8(self.raw_text(offset)?).map_err(|_| Unreadable)
+    }
+
+    /// The bytes of the text at an offset, for where they are only compared.
+    #[inline]
+    pub(crate) fn raw_text(&self, offset: u32) -> Result<&[u8], Unreadable> {
         if offset == 0 {
-            return Ok("");
+            return Ok(&[]);
         }
-        let rest = self.at(offset)?;
-        let (length, rest) = rest.split_first_chunk().ok_or(Unreadable)?;
-        let bytes = rest.get(..usize::from(u16::from_le_bytes(*length))).ok_or(Unreadable)?;
-        std::str::from_utf8(bytes).map_err(|_| Unreadable)
+        let (length, rest) = self.at(offset)?.split_first_chunk().ok_or(Unreadable)?;
+        rest.get(..usize::from(u16::from_le_bytes(*length))).ok_or(Unreadable)
     }
 
     /// The list at an offset: its entries of `N` bytes behind their number. An offset of 0 is the empty list.

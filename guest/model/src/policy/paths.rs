@@ -21,7 +21,7 @@ use super::Unreadable;
 use super::build::Arena;
 use super::format::{Fragment, NONE, word};
 use super::index::{self, BUCKET_BYTES, IndexFull};
-use crate::method::Methods;
+use crate::method::{Method, Methods};
 
 /// The most segments of a path.
 pub const MAX_SEGMENTS: usize = 64;
@@ -29,6 +29,8 @@ pub const MAX_SEGMENTS: usize = 64;
 const NODE_BYTES: usize = 12;
 const EDGE_BYTES: usize = 12;
 const TARGET_BYTES: usize = 8;
+/// The most targets of a pattern: no two of them share a method.
+const MAX_TARGETS: usize = Method::ALL.len();
 const NO_APPLICATION: u8 = u8::MAX;
 
 /// A path table in a policy.
@@ -65,13 +67,12 @@ impl<'p> PathTable<'p> {
     /// The most specific target that `accept` takes. Targets are offered in order of their precedence.
     ///
     /// `path` is a decoded path without its first slash; the root is the empty text.
-    pub(crate) fn find(
-        &self,
-        path: &str,
-        mut accept: impl FnMut(&Target) -> bool,
-    ) -> Result<Option<Target>, Unreadable> {
+    pub(crate) fn find(&self, path: &str, accept: impl FnMut(&Target) -> bool) -> Result<Option<Target>, Unreadable> {
         let rest = (!path.is_empty()).then_some(path);
-        self.descend(0, rest, MAX_SEGMENTS, &mut accept)
+        // INVARIANT (a-tree): every node has one parent, so a search comes to each node once at most. In a damaged table
+        // nodes may be shared and the ways through it without number.
+        let mut search = Search { visits_left: self.nodes.len(), accept };
+        self.descend(0, rest, MAX_SEGMENTS, &mut search)
     }
 
     fn descend(
@@ -79,15 +80,16 @@ impl<'p> PathTable<'p> {
         node: u32,
         rest: Option<&str>,
         depth: usize,
-        accept: &mut impl FnMut(&Target) -> bool,
+        search: &mut Search<impl FnMut(&Target) -> bool>,
     ) -> Result<Option<Target>, Unreadable> {
         let record = self.nodes.get(node as usize).ok_or(Unreadable)?;
+        search.visits_left = search.visits_left.checked_sub(1).ok_or(Unreadable)?;
         if let Some(rest) = rest {
-            // A path with more segments than a table can hold goes no deeper: the trie ends before.
-            let depth = depth.checked_sub(1).ok_or(Unreadable)?;
+            // A path with more segments than a table can hold goes no deeper: the trie ends here.
+            let Some(depth) = depth.checked_sub(1) else { return self.accepted(word(record, 8)?, search) };
             let (segment, rest) = rest.split_once('/').map_or((rest, None), |(segment, rest)| (segment, Some(rest)));
             if let Some(child) = self.literal(node, segment)?
-                && let Some(found) = self.descend(child, rest, depth, accept)?
+                && let Some(found) = self.descend(child, rest, depth, search)?
             {
                 return Ok(Some(found));
             }
@@ -95,30 +97,43 @@ impl<'p> PathTable<'p> {
             // An empty segment names nothing, so it fills no parameter.
             if parameter != NONE
                 && !segment.is_empty()
-                && let Some(found) = self.descend(parameter, rest, depth, accept)?
+                && let Some(found) = self.descend(parameter, rest, depth, search)?
             {
                 return Ok(Some(found));
             }
-        } else if let Some(found) = self.accepted(word(record, 4)?, accept)? {
+        } else if let Some(found) = self.accepted(word(record, 4)?, search)? {
             return Ok(Some(found));
         }
-        self.accepted(word(record, 8)?, accept)
+        self.accepted(word(record, 8)?, search)
     }
 
     fn literal(&self, node: u32, segment: &str) -> Result<Option<u32>, Unreadable> {
         for number in index::probe(self.buckets, edge_hash(self.fragment.keys, node, segment)) {
             let edge = self.edges.get(number? as usize).ok_or(Unreadable)?;
-            if word(edge, 0)? == node && self.fragment.text(word(edge, 4)?)? == segment {
+            if word(edge, 0)? == node && self.fragment.raw_text(word(edge, 4)?)? == segment.as_bytes() {
                 return word(edge, 8).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn accepted(&self, targets: u32, accept: &mut impl FnMut(&Target) -> bool) -> Result<Option<Target>, Unreadable> {
+    fn accepted(
+        &self,
+        targets: u32,
+        search: &mut Search<impl FnMut(&Target) -> bool>,
+    ) -> Result<Option<Target>, Unreadable> {
         let targets = self.fragment.list::<TARGET_BYTES>(targets)?;
-        Ok(targets.iter().map(Target::unpack).find(accept))
+        if targets.len() > MAX_TARGETS {
+            return Err(Unreadable);
+        }
+        Ok(targets.iter().map(Target::unpack).find(|target| (search.accept)(target)))
     }
+}
+
+/// One search through a table.
+struct Search<A> {
+    visits_left: usize,
+    accept: A,
 }
 
 impl Target {
@@ -312,5 +327,154 @@ impl Pattern {
 
     pub(crate) fn has_parameters(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, Segment::Parameter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: (u64, u64) = (3, 5);
+
+    fn write(table: &PathTableBuilder) -> (Fragment, u32) {
+        let mut arena = Arena::new(4);
+        let offset = table.write(&mut arena, KEYS).unwrap();
+        (arena.into_fragment(KEYS), offset)
+    }
+
+    /// A table of patterns, each the target of its position. Those that end in `*` are prefixes.
+    fn table(patterns: &[&str]) -> (Fragment, u32) {
+        let mut table = PathTableBuilder::new();
+        for (record, text) in (0..).zip(patterns) {
+            let (text, how) = text.strip_suffix('*').map_or((*text, Match::Whole), |text| (text, Match::Prefix));
+            let text = if text.len() > 1 { text.trim_end_matches('/') } else { text };
+            table.add(&Pattern::parse(text).unwrap(), how, record, Methods::ALL).unwrap();
+        }
+        write(&table)
+    }
+
+    fn find(table: &(Fragment, u32), path: &str) -> Option<u32> {
+        let target = PathTable::open(&table.0, table.1).unwrap().find(path, |_| true).unwrap();
+        target.map(|target| target.record)
+    }
+
+    #[test]
+    fn a_literal_goes_before_a_parameter_and_a_whole_path_before_a_prefix() {
+        let patterns = ["/*", "/a", "/a/*", "/a/b", "/{x}/b", "/{x}/*", "/a/{y}/c", "/{x}/{y}/{z}"];
+        let table = table(&patterns);
+        for (path, expected) in [
+            ("", "/*"),
+            ("b", "/{x}/*"),
+            ("a", "/a"),
+            ("a/b", "/a/b"),
+            ("a/c", "/a/*"),
+            ("z/b", "/{x}/b"),
+            ("z/c", "/{x}/*"),
+            ("a/b/c", "/a/{y}/c"),
+            // The literal's prefix goes before anything behind the parameter.
+            ("a/b/d", "/a/*"),
+            ("z/b/d", "/{x}/{y}/{z}"),
+            ("z/b/d/e", "/{x}/*"),
+        ] {
+            assert_eq!(find(&table, path).map(|found| patterns[found as usize]), Some(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn segments_are_compared_as_wholes_and_by_case() {
+        let table = table(&["/a/*", "/caf\u{e9} 1"]);
+        for (path, found) in [("a", Some(0)), ("a/b", Some(0)), ("ab", None), ("A", None), ("", None)] {
+            assert_eq!(find(&table, path), found, "{path}");
+        }
+        assert_eq!(find(&table, "caf\u{e9} 1"), Some(1));
+    }
+
+    #[test]
+    fn a_parameter_takes_any_one_segment_but_not_none() {
+        let table = table(&["/a/{x}"]);
+        for (path, found) in [("a/b", Some(0)), ("a/*", Some(0)), ("a/{x}", Some(0)), ("a/", None), ("a", None)] {
+            assert_eq!(find(&table, path), found, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_application_is_told_by_its_position() {
+        let mut table = PathTableBuilder::new();
+        let get = Methods::NONE.with(Method::Get);
+        table.add(&Pattern::parse("/x/{application}/y").unwrap(), Match::Whole, 0, get).unwrap();
+        let post = Methods::NONE.with(Method::Post);
+        table.add(&Pattern::parse("/x/{id}/y").unwrap(), Match::Whole, 1, post).unwrap();
+        let (fragment, offset) = write(&table);
+        let table = PathTable::open(&fragment, offset).unwrap();
+        for (method, record, application_segment) in [(Method::Get, 0, Some(1)), (Method::Post, 1, None)] {
+            let found = table.find("x/a/y", |target| target.methods.contains(method)).unwrap().unwrap();
+            assert_eq!((found.record, found.application_segment), (record, application_segment));
+        }
+        assert_eq!(table.find("x/a/y", |target| target.methods.contains(Method::Put)), Ok(None));
+    }
+
+    #[test]
+    fn the_same_pattern_for_the_same_method_is_a_conflict() {
+        let mut table = PathTableBuilder::new();
+        let mut add = |text: &str, how, record, methods| {
+            table.add(&Pattern::parse(text).unwrap(), how, record, methods).map_err(|conflict| conflict.record)
+        };
+        let get = Methods::NONE.with(Method::Get);
+        assert_eq!(add("/a/{x}", Match::Whole, 7, get), Ok(()));
+        assert_eq!(add("/a/{y}", Match::Whole, 8, Methods::ALL), Err(7));
+        assert_eq!(add("/a/{y}", Match::Whole, 8, Methods::NONE.with(Method::Put)), Ok(()));
+        assert_eq!(add("/a/{x}", Match::Prefix, 8, get), Ok(()));
+        assert_eq!(add("/a/x", Match::Whole, 8, get), Ok(()));
+    }
+
+    #[test]
+    fn a_pattern_has_at_most_64_segments_and_no_odd_ones() {
+        let path = |segments: usize| "/a".repeat(segments);
+        assert!(Pattern::parse(&path(MAX_SEGMENTS)).is_ok());
+        assert!(Pattern::parse(&path(MAX_SEGMENTS + 1)).unwrap_err().contains("more than 64 segments"));
+        for bad in
+            ["", "a", "//", "/a/", "/a//b", "/.", "/a/..", "/a{x}", "/{x", "/a*", "/a%20b", "/a?b", "/a;b", "/a\\b"]
+        {
+            assert!(Pattern::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Pattern::parse("/{application}/{application}").unwrap_err().contains("two applications"));
+    }
+
+    #[test]
+    fn a_path_of_more_segments_than_a_table_can_hold_finds_prefixes_alone() {
+        let deepest = format!("{}/*", "/a".repeat(MAX_SEGMENTS));
+        let table = table(&[&deepest]);
+        let path = |segments: usize| "/a".repeat(segments)[1..].to_owned();
+        for (segments, found) in [(63, None), (64, Some(0)), (65, Some(0)), (1000, Some(0))] {
+            assert_eq!(find(&table, &path(segments)), found, "{segments}");
+        }
+    }
+
+    #[test]
+    fn a_table_whose_nodes_are_shared_is_unreadable_and_not_searched_forever() {
+        // Two ways from each node to the next are 2^64 ways to the end.
+        let mut table = PathTableBuilder::new();
+        table.nodes = (1..).map(|next| Node { parameter: Some(next), ..Node::default() }).take(64).collect();
+        table.nodes.push(Node::default());
+        table.edges = (0..64).map(|node| ((node, "a".to_owned()), node + 1)).collect();
+        let (fragment, offset) = write(&table);
+        let path = ["a"; 64].join("/");
+        assert_eq!(PathTable::open(&fragment, offset).unwrap().find(&path, |_| false), Err(Unreadable));
+
+        table.nodes = vec![Node { parameter: Some(0), ..Node::default() }];
+        table.edges = BTreeMap::from([((0, "a".to_owned()), 0)]);
+        let (fragment, offset) = write(&table);
+        assert_eq!(PathTable::open(&fragment, offset).unwrap().find(&path, |_| false), Err(Unreadable));
+    }
+
+    #[test]
+    fn a_node_with_more_targets_than_there_are_methods_is_unreadable() {
+        let target = Target { record: 0, methods: Methods::NONE, application_segment: None };
+        for (count, found) in [(MAX_TARGETS, Ok(None)), (MAX_TARGETS + 1, Err(Unreadable))] {
+            let mut table = PathTableBuilder::new();
+            table.nodes = vec![Node { whole: vec![target; count], ..Node::default() }];
+            let (fragment, offset) = write(&table);
+            assert_eq!(PathTable::open(&fragment, offset).unwrap().find("", |_| false), found);
+        }
     }
 }

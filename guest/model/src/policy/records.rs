@@ -65,6 +65,9 @@ impl<'p> Here<'p> {
     }
 }
 
+/// The most ways in which one service accepts credentials: each is looked for in every request.
+pub(crate) const MAX_ACCEPTED: usize = 8;
+
 /// Bits of a tenant's flags.
 pub(crate) const TENANT_SUSPENDED: u32 = 1 << 8;
 pub(crate) const TENANT_IP_FILTER: u32 = 1 << 9;
@@ -144,8 +147,8 @@ impl<'p> Service<'p> {
         let here = self.here;
         // A list that cannot be read is one entry that cannot be read, so that nobody takes it for an empty one.
         let (entries, broken) = match here.list::<12>(self.record, 12) {
-            Ok(entries) => (entries, None),
-            Err(unreadable) => (&[][..], Some(Err(unreadable))),
+            Ok(entries) if entries.len() <= MAX_ACCEPTED => (entries, None),
+            Ok(_) | Err(Unreadable) => (&[][..], Some(Err(Unreadable))),
         };
         let entries = entries.iter().map(move |entry| {
             let name = here.text(entry, 4)?;

@@ -6,7 +6,9 @@ use std::hash::Hash;
 
 use crate::credential::Kind;
 use crate::id::{EndpointRef, Id};
+use crate::method::Methods;
 use crate::policy::paths::Pattern;
+use crate::policy::records::MAX_ACCEPTED;
 use crate::source::{
     CreatorRule, Credential, CredentialState, Delta, Endpoint, Fault, Group, Presentation, Role, Service, Source,
     Tenant, User,
@@ -14,8 +16,6 @@ use crate::source::{
 
 /// The most faults that are reported at once.
 pub(super) const MAX_FAULTS: usize = 20;
-/// The most ways in which one service accepts credentials: each is looked for in every request.
-pub(super) const MAX_ACCEPTED: usize = 8;
 /// The most versions of a secret that stand at once: the one in use, and the one before while a rotation overlaps.
 pub(super) const MAX_SECRETS: usize = 2;
 /// The longest name of a header field or query parameter in bytes.
@@ -236,6 +236,10 @@ impl Check {
         for endpoint in &service.endpoints {
             if endpoint.paths.is_empty() && endpoint.prefixes.is_empty() {
                 let what = "it has neither `paths` nor `prefixes`, so no request reaches it".to_owned();
+                self.faults.push(endpoint_fault(service, endpoint, what));
+            }
+            if endpoint.methods == Methods::NONE {
+                let what = "it has no method, so no request reaches it".to_owned();
                 self.faults.push(endpoint_fault(service, endpoint, what));
             }
             for path in endpoint.paths.iter().chain(&endpoint.prefixes) {
