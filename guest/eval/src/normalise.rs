@@ -106,6 +106,7 @@ impl<'a> Request<'a> {
         Ok(presented)
     }
 
+    #[inline]
     fn header_key(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Reason> {
         let mut key = None;
         for (field, value) in self.head.headers() {
@@ -128,13 +129,15 @@ impl<'a> Request<'a> {
 
     fn parameter_key(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Reason> {
         let mut key = None;
-        for parameter in self.query.into_iter().flat_map(|query| query.split('&')) {
-            let (given, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if given == name {
+        let query = self.query.unwrap_or_default().as_bytes();
+        for parameter in query.split(|b| *b == b'&') {
+            let end = parameter.iter().position(|b| *b == b'=').unwrap_or(parameter.len());
+            let given = parameter.get(..end).unwrap_or_default();
+            if given == name.as_bytes() {
                 if key.is_some() {
                     return Err(Reason::CredentialDoubled);
                 }
-                key = Some(form_decoded(value));
+                key = Some(form_decoded(parameter.get(end + 1..).unwrap_or_default()));
             } else if is_disguised(given, name) {
                 return Err(Reason::QueryDisguisedKey);
             }
@@ -148,37 +151,25 @@ impl<'a> Path<'a> {
     pub(crate) fn accept(wire: &'a str) -> Result<Self, Reason> {
         let bytes = wire.as_bytes();
         let rest = wire.strip_prefix('/').ok_or(Reason::TargetNotOrigin)?;
-        let mut encoded = false;
-        for (at, &byte) in bytes.iter().enumerate() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {}
-                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => {}
-                b'%' => {
-                    encoded = true;
-                    match percent(bytes, at).ok_or(Reason::PercentMalformed)? {
-                        0 => return Err(Reason::EncodedNul),
-                        1..0x20 | 0x7f => return Err(Reason::PathEncodedControl),
-                        b'/' | b'\\' => return Err(Reason::PathEncodedSlash),
-                        b'%' => return Err(Reason::PathEncodedPercent),
-                        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                            return Err(Reason::PathEncodedUnreserved);
-                        }
-                        _ => {}
-                    }
+        let (mut encoded, mut depth, mut start) = (false, 0, 1);
+        for (at, &byte) in bytes.iter().enumerate().skip(1) {
+            match class(byte) {
+                Class::Plain => {}
+                Class::Slash => {
+                    segment(bytes.get(start..at).unwrap_or_default())?;
+                    depth += 1;
+                    start = at + 1;
                 }
-                other => return Err(refused_character(other)),
+                Class::Percent => {
+                    encoded = true;
+                    encoded_in_path(percent(bytes, at).ok_or(Reason::PercentMalformed)?)?;
+                }
+                Class::QueryOnly | Class::Refused => return Err(refused_character(byte)),
             }
         }
         if !rest.is_empty() {
-            let mut depth = 0;
-            for segment in rest.split('/') {
-                match segment {
-                    "" => return Err(Reason::PathEmptySegment),
-                    "." | ".." => return Err(Reason::PathDotSegment),
-                    _ => depth += 1,
-                }
-            }
-            if depth > MAX_SEGMENTS {
+            segment(bytes.get(start..).unwrap_or_default())?;
+            if depth >= MAX_SEGMENTS {
                 return Err(Reason::PathTooDeep);
             }
         }
@@ -210,22 +201,79 @@ fn method(bytes: &[u8]) -> Result<&str, Reason> {
 fn target(bytes: &[u8]) -> Result<(Path<'_>, Option<&str>), Reason> {
     // Bytes that are not UTF-8 are not ASCII either.
     let text = std::str::from_utf8(bytes).map_err(|_| Reason::TargetNotAscii)?;
-    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+    let (path, query) = match bytes.iter().position(|b| *b == b'?') {
+        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..)),
+        None => (text, None),
+    };
     let path = Path::accept(path)?;
     for (at, &byte) in bytes.iter().enumerate().skip(path.wire.len()) {
-        match byte {
-            b'%' => match percent(bytes, at) {
+        match class(byte) {
+            Class::Plain | Class::Slash | Class::QueryOnly => {}
+            Class::Percent => match percent(bytes, at) {
                 None => return Err(Reason::PercentMalformed),
                 Some(0) => return Err(Reason::EncodedNul),
                 Some(_) => {}
             },
-            // Browsers leave these as they are in a query (WHATWG URL, query percent-encode set).
-            b'{' | b'}' | b'|' | b'^' | b'`' | b'[' | b']' => {}
-            b';' | b'#' | b'\\' | b'"' | b'<' | b'>' | 0..=b' ' | 0x7f.. => return Err(refused_character(byte)),
-            _ => {}
+            Class::Refused => return Err(refused_character(byte)),
         }
     }
     Ok((path, query))
+}
+
+/// What a byte is in a target.
+#[derive(Clone, Copy)]
+enum Class {
+    Plain,
+    Slash,
+    Percent,
+    QueryOnly,
+    Refused,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Refused; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        // RFC 3986 pchar. Browsers leave the second group as it is in a query (WHATWG URL, query percent-encode set).
+        #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "a constant over every byte")]
+        {
+            classes[byte] = match byte as u8 {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => Class::Plain,
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => Class::Plain,
+                b'?' | b'{' | b'}' | b'|' | b'^' | b'`' | b'[' | b']' => Class::QueryOnly,
+                b'/' => Class::Slash,
+                b'%' => Class::Percent,
+                _ => Class::Refused,
+            };
+        }
+        byte += 1;
+    }
+    classes
+};
+
+#[inline]
+#[expect(clippy::indexing_slicing, reason = "the table has an entry for every byte")]
+fn class(byte: u8) -> Class {
+    CLASSES[usize::from(byte)]
+}
+
+fn segment(segment: &[u8]) -> Result<(), Reason> {
+    match segment {
+        [] => Err(Reason::PathEmptySegment),
+        [b'.'] | [b'.', b'.'] => Err(Reason::PathDotSegment),
+        _ => Ok(()),
+    }
+}
+
+fn encoded_in_path(value: u8) -> Result<(), Reason> {
+    match value {
+        0 => Err(Reason::EncodedNul),
+        1..0x20 | 0x7f => Err(Reason::PathEncodedControl),
+        b'/' | b'\\' => Err(Reason::PathEncodedSlash),
+        b'%' => Err(Reason::PathEncodedPercent),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => Err(Reason::PathEncodedUnreserved),
+        _ => Ok(()),
+    }
 }
 
 fn refused_character(byte: u8) -> Reason {
@@ -264,17 +312,21 @@ fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes a form-encoded value, where `+` is a space.
-fn form_decoded(value: &str) -> Cow<'_, [u8]> {
-    if value.bytes().any(|b| b == b'%' || b == b'+') {
-        Cow::Owned(percent_decoded(value.replace('+', " ").as_bytes()))
-    } else {
-        Cow::Borrowed(value.as_bytes())
+fn form_decoded(value: &[u8]) -> Cow<'_, [u8]> {
+    if !value.iter().any(|b| *b == b'%' || *b == b'+') {
+        return Cow::Borrowed(value);
     }
+    let spaced: Vec<u8> = value.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
+    Cow::Owned(percent_decoded(&spaced))
 }
 
 /// Whether a parameter is not the named one, but some server would take it for that: encoded, in another case, or as a
 /// member of a list (`name[]`).
-fn is_disguised(given: &str, name: &str) -> bool {
+fn is_disguised(given: &[u8], name: &str) -> bool {
+    // A disguise is never shorter than what it hides.
+    if given.len() < name.len() {
+        return false;
+    }
     let decoded = form_decoded(given);
     let plain = decoded.split(|b| *b == b'[').next().unwrap_or_default();
     plain.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
@@ -300,33 +352,32 @@ impl<'a> Fields<'a> {
         for (name, value) in head.headers() {
             // Most fields end here, by their length.
             match name.len() {
-                4 | 9 | 10 | 13.. => {}
-                _ => continue,
-            }
-            if named(name, b"host")? {
-                if fields.host.replace(trim(value)).is_some() {
-                    return Err(Reason::HostDoubled);
+                4 if named(name, b"host")? => {
+                    if fields.host.replace(trim(value)).is_some() {
+                        return Err(Reason::HostDoubled);
+                    }
                 }
-            } else if named(name, b"date")? {
-                if date {
-                    return Err(Reason::DateDoubled);
+                4 if named(name, b"date")? => {
+                    if date {
+                        return Err(Reason::DateDoubled);
+                    }
+                    date = true;
                 }
-                date = true;
-            } else if named(name, b"authorization")? {
-                if fields.authorization.replace(trim(value)).is_some() {
-                    return Err(Reason::AuthorizationDoubled);
+                9 if named(name, b"forwarded")? => fields.hops.forwarded = true,
+                10 if name.eq_ignore_ascii_case(CONNECTION) => {
+                    let reserved = || list(value).any(|option| starts_reserved(option) != Likeness::Other);
+                    if SECURITY_FIELDS.iter().any(|field| lists(value, field)) || reserved() {
+                        return Err(Reason::ConnectionSecurity);
+                    }
                 }
-            } else if named(name, b"forwarded")? {
-                fields.hops.forwarded = true;
-            } else if named(name, b"x-forwarded-for")? {
-                fields.hops.x_forwarded_for = true;
-            } else if name.eq_ignore_ascii_case(CONNECTION) {
-                let reserved = || list(value).any(|option| starts_reserved(option) != Likeness::Other);
-                if SECURITY_FIELDS.iter().any(|field| lists(value, field)) || reserved() {
-                    return Err(Reason::ConnectionSecurity);
+                13 if named(name, b"authorization")? => {
+                    if fields.authorization.replace(trim(value)).is_some() {
+                        return Err(Reason::AuthorizationDoubled);
+                    }
                 }
-            } else if starts_reserved(name) == Likeness::Underscored {
-                return Err(Reason::HeaderUnderscore);
+                15 if named(name, b"x-forwarded-for")? => fields.hops.x_forwarded_for = true,
+                13.. if starts_reserved(name) == Likeness::Underscored => return Err(Reason::HeaderUnderscore),
+                _ => {}
             }
         }
         Ok(fields)
@@ -407,36 +458,54 @@ fn host<'a>(field: Option<&'a [u8]>, authority: Option<&'a [u8]>) -> Result<Cow<
         (Some(field), Some(authority)) if !field.eq_ignore_ascii_case(authority) => return Err(Reason::HostMismatch),
         (Some(given), _) | (None, Some(given)) => given,
     };
-    let text = std::str::from_utf8(given).map_err(|_| Reason::HostMalformed)?;
-    let name = without_port(text).ok_or(Reason::HostMalformed)?;
-    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let ok = match address {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let label = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
-            let dots = name.starts_with('.') || name.ends_with('.') || name.contains("..");
-            !name.is_empty() && name.len() <= MAX_HOST_BYTES && name.bytes().all(label) && !dots
-        }
-    };
-    if !ok {
-        return Err(Reason::HostMalformed);
-    }
-    Ok(if name.bytes().any(|b| b.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    })
+    let (name, upper) =
+        if given.first() == Some(&b'[') { address(given) } else { host_name(given) }.ok_or(Reason::HostMalformed)?;
+    Ok(if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) })
 }
 
-fn without_port(text: &str) -> Option<&str> {
-    let name_end = text.rfind(']').map_or(0, |bracket| bracket + 1);
-    let after = text.get(name_end..)?;
-    let Some(colon) = after.find(':') else {
-        return (name_end == 0 || after.is_empty()).then_some(text);
-    };
-    let port = after.get(colon + 1..)?;
-    let is_port = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    (is_port && (name_end == 0 || colon == 0)).then(|| text.get(..name_end + colon))?
+/// A host name without its port, and whether it has upper-case letters.
+fn host_name(given: &[u8]) -> Option<(&str, bool)> {
+    let mut upper = false;
+    let mut before = b'.';
+    let mut end = given.len();
+    for (at, &byte) in given.iter().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+            b'A'..=b'Z' => upper = true,
+            // An empty label: at the beginning, or behind another dot.
+            b'.' if before != b'.' => {}
+            b':' => {
+                end = at;
+                break;
+            }
+            _ => return None,
+        }
+        before = byte;
+    }
+    let (name, port) = given.split_at_checked(end)?;
+    if before == b'.' || name.len() > MAX_HOST_BYTES || !is_port(port) {
+        return None;
+    }
+    Some((std::str::from_utf8(name).ok()?, upper))
+}
+
+/// An IPv6 address in its brackets without the port behind them, and whether it has upper-case letters.
+fn address(given: &[u8]) -> Option<(&str, bool)> {
+    let text = std::str::from_utf8(given).ok()?;
+    let end = text.find(']')? + 1;
+    let (name, port) = text.split_at_checked(end)?;
+    let address = name.strip_prefix('[')?.strip_suffix(']')?;
+    let ok = address.parse::<std::net::Ipv6Addr>().is_ok() && is_port(port.as_bytes());
+    ok.then(|| (name, name.bytes().any(|b| b.is_ascii_uppercase())))
+}
+
+/// Nothing, or a colon and one to five digits.
+fn is_port(text: &[u8]) -> bool {
+    match text {
+        [] => true,
+        [b':', digits @ ..] => matches!(digits.len(), 1..=5) && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 /// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token). Empty names are caught by their hosts'

@@ -27,6 +27,9 @@ use crate::{COMPONENT, Config};
 /// The length of a tick, by which deadlines are counted. A deadline is exceeded by at most one.
 const TICK: Duration = Duration::from_millis(5);
 
+/// The most deltas that are kept for instances to come, which start from the base. Each is at most as long as an overlay.
+const MAX_DELTAS: usize = 65_536;
+
 /// The gate: instances of the component that all hold the same policy.
 ///
 /// It can be shared between threads; every method takes `&self`.
@@ -170,6 +173,9 @@ impl Engine {
     pub fn apply(&self, delta: &[u8]) -> Result<Revision, LoadError> {
         let shared = &self.shared;
         let mut lane = lock(&shared.lane);
+        if lane.deltas.len() >= MAX_DELTAS {
+            return Err(LoadError::OverlayFull);
+        }
         let mut to = None;
         let mut failed = Vec::new();
         for place in shared.places() {
