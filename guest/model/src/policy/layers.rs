@@ -212,14 +212,7 @@ impl Policy {
         id: &str,
         version: u16,
     ) -> Result<Option<(u32, Credential<'p>)>, Unreadable> {
-        let found = search(layer.fragment.count(Section::Credentials), |number| {
-            let credential = self.credential_at(layer, number)?;
-            // What is removed stands at the end and has no id.
-            if credential.is_removed()? {
-                return Ok(Ordering::Greater);
-            }
-            Ok((credential.id()?, credential.version()).cmp(&(id, version)))
-        })?;
+        let found = find_credential(&layer.fragment, id, Some(version))?;
         found.map(|number| Ok((number, self.credential_at(layer, number)?))).transpose()
     }
 
@@ -319,6 +312,20 @@ pub(super) fn symbol_at(fragment: &Fragment, symbol: Symbol, number: u32) -> Res
 /// The number of an id in a fragment.
 pub(super) fn find(fragment: &Fragment, symbol: Symbol, id: &str) -> Result<Option<u32>, Unreadable> {
     search(fragment.count(symbol.section()), |number| Ok(symbol_at(fragment, symbol, number)?.0.cmp(id)))
+}
+
+/// The number of a credential version in a fragment; of any version where none is given.
+pub(super) fn find_credential(fragment: &Fragment, id: &str, version: Option<u16>) -> Result<Option<u32>, Unreadable> {
+    search(fragment.count(Section::Credentials), |number| {
+        let record: &[u8; 64] = fragment.record(Section::Credentials, number)?;
+        let flags = word(record, 40)?;
+        // What is removed stands at the end and has no id.
+        if Presence::of(flags)? == Presence::Removed {
+            return Ok(Ordering::Greater);
+        }
+        let order = fragment.text(word(record, 32)?)?.cmp(id);
+        Ok(order.then_with(|| version.map_or(Ordering::Equal, |version| (flags >> 16).cmp(&u32::from(version)))))
+    })
 }
 
 /// The number of the base's credential version with that digest.

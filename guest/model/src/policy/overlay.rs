@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use siphasher::sip::SipHasher13;
 
 use super::format::{Fragment, Presence, Section, word};
-use super::layers::{Layer, base_credential, base_route};
+use super::layers::{Layer, base_credential, base_route, find_credential};
 use super::prepare::Names;
 use super::records::Symbol;
 
@@ -113,7 +113,8 @@ impl Overlay {
             self.slots_mut(symbol).try_reserve(fragment.count(symbol.section()) as usize)?;
             self.ids_mut(symbol).try_reserve(names.new_ids.len())?;
         }
-        self.credentials.try_reserve(fragment.count(Section::Credentials) as usize)?;
+        let stale = VERSIONS * names.credential_ids.len();
+        self.credentials.try_reserve(fragment.count(Section::Credentials) as usize + stale)?;
         self.credential_ids.try_reserve(names.credential_ids.len())?;
         self.routes.try_reserve(names.hosts.len())
     }
@@ -131,13 +132,13 @@ impl Overlay {
             self.bytes += id.len() + KEPT_BYTES;
             self.ids_mut(symbol).insert(id, slot);
         }
-        for id in credential_ids {
-            self.credential_ids.insert(id, place);
-        }
         let mut installing = Installing { overlay: self, place, live: 0 };
         installing.symbols(&layer);
         installing.routes(&layer.fragment, base, hosts);
         installing.credentials(&layer.fragment, base);
+        for id in credential_ids {
+            installing.credential_id(id, base);
+        }
         if layer.fragment.count(Section::Installation) == 1 {
             let before = installing.overlay.installation.replace(place);
             let newest = |layer| Newest::At { layer, number: 0 };
@@ -176,6 +177,21 @@ impl Overlay {
             }
         }
     }
+}
+
+/// The most versions of one credential that are looked for in a fragment: that which a search comes upon, and those beside.
+const VERSIONS: usize = 3;
+
+/// The digests of a credential in a fragment, and their numbers.
+fn versions(fragment: &Fragment, id: &str) -> [Option<(u32, [u8; 32])>; VERSIONS] {
+    let Ok(Some(found)) = find_credential(fragment, id, None) else { return [None; VERSIONS] };
+    [found.checked_sub(1), Some(found), found.checked_add(1)].map(|number| {
+        let number = number?;
+        let record = fragment.record::<64>(Section::Credentials, number).ok()?;
+        let is_of = Presence::of(word(record, 40).ok()?).ok()? == Presence::Defined
+            && fragment.raw_text(word(record, 32).ok()?).ok()? == id.as_bytes();
+        is_of.then_some((number, *record.first_chunk()?))
+    })
 }
 
 /// A layer on its way into its place.
@@ -225,15 +241,38 @@ impl Installing<'_> {
             let (Some(digest), Ok(presence)) = (record.first_chunk(), word(record, 40).and_then(Presence::of)) else {
                 continue;
             };
-            let newest = self.newest(presence, number).filter(|newest| {
-                matches!(newest, Newest::At { .. }) || !matches!(base_credential(base, digest), Ok(None))
-            });
-            let before = match newest {
-                Some(newest) => self.overlay.credentials.insert(*digest, newest),
-                None => self.overlay.credentials.remove(digest),
-            };
-            self.count(before, newest);
+            if let Some(newest) = self.newest(presence, number) {
+                self.credential(digest, newest, base);
+            }
         }
+    }
+
+    fn credential(&mut self, digest: &[u8; 32], newest: Newest, base: &Fragment) {
+        // What the base does not hold needs no note of its removal.
+        let note = matches!(newest, Newest::At { .. }) || !matches!(base_credential(base, digest), Ok(None));
+        let credentials = &mut self.overlay.credentials;
+        let before = if note { credentials.insert(*digest, newest) } else { credentials.remove(digest) };
+        self.count(before, note.then_some(newest));
+    }
+
+    /// Takes note where the credential is, once its new versions are in: a credential is replaced as a whole, so those of
+    /// its earlier versions that were not put again go.
+    fn credential_id(&mut self, id: String, base: &Fragment) {
+        if let Some(&earlier) = self.overlay.credential_ids.get(&id)
+            && let Some(layer) = self.overlay.layer(earlier)
+        {
+            for (number, digest) in versions(&layer.fragment, &id).into_iter().flatten() {
+                if self.overlay.credentials.get(&digest) == Some(&Newest::At { layer: earlier, number }) {
+                    self.credential(&digest, Newest::Removed, base);
+                }
+            }
+        }
+        for (_, digest) in versions(base, &id).into_iter().flatten() {
+            if !self.overlay.credentials.contains_key(&digest) {
+                self.credential(&digest, Newest::Removed, base);
+            }
+        }
+        self.overlay.credential_ids.insert(id, self.place);
     }
 
     fn newest(&self, presence: Presence, number: u32) -> Option<Newest> {

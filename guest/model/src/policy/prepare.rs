@@ -70,6 +70,8 @@ impl Policy {
         }
         removals += names.take_hosts(&fragment)?;
         removals += names.take_credential_ids(&fragment)?;
+        // The earlier versions of what is put may have to be removed.
+        removals += MAX_SECRETS * names.credential_ids.len();
         cost += removals * KEPT_BYTES;
         cost += names.new_ids.iter().map(|(_, id, _)| id.len() + KEPT_BYTES).sum::<usize>();
         if self.overlay.bytes() + cost > MAX_OVERLAY_BYTES {

@@ -1,7 +1,7 @@
 //! The records of a policy, read in place.
 
 use super::Unreadable;
-use super::format::{NONE, Presence, Section, long, word};
+use super::format::{NONE, Section, long, word};
 use super::layers::{Layer, Policy};
 use super::paths::{PathTable, Target};
 use super::ranges::Ranges;
@@ -495,10 +495,6 @@ impl<'p> Credential<'p> {
 
     pub(crate) fn digest(&self) -> SecretDigest {
         SecretDigest::new(self.record.first_chunk().copied().unwrap_or_default())
-    }
-
-    pub(crate) fn is_removed(&self) -> Result<bool, Unreadable> {
-        Ok(Presence::of(self.flags())? == Presence::Removed)
     }
 
     fn flags(&self) -> u32 {

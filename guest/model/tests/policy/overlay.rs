@@ -347,3 +347,24 @@ fn what_is_removed_is_neither_put_nor_named_in_the_same_delta() {
     let past = fault(&|delta| delta.revision = delta.from);
     assert_eq!(past, "revision: 7 is not after 7");
 }
+
+#[test]
+fn a_credential_is_replaced_with_all_versions_of_its_secret() {
+    let source = sources::small();
+    let mut policy = open(&source);
+    let [old, current] = [0, 1].map(|at| source.credentials[0].secrets[at].sha256);
+    // Nothing is listed as removed, and yet the version that is not put again is gone: from the base, then from a delta.
+    for (revision, kept, gone) in [(8, 1, old), (9, 0, current)] {
+        let mut delta = Delta::empty(policy.revision(), Revision(revision), source.seed);
+        let mut key = source.credentials[0].clone();
+        key.secrets = vec![key.secrets[kept].clone()];
+        delta.credentials.push(key);
+        let prepared = policy.prepare(build_delta(&delta).unwrap()).unwrap();
+        policy.apply(prepared).unwrap();
+        assert!(policy.credential(&gone).unwrap().is_none());
+        assert!(policy.credential(&source.credentials[0].secrets[kept].sha256).unwrap().is_some());
+        assert_eq!(policy.counts().overlay_layers, 1);
+    }
+    assert!(policy.credential_by_id("k1", 2).unwrap().is_none());
+    assert!(policy.credential_by_id("k1", 1).unwrap().is_some());
+}
