@@ -110,11 +110,11 @@ impl<'a> Request<'a> {
     fn header_key(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Reason> {
         let mut key = None;
         for (field, value) in self.head.headers() {
+            // First, as a key's field may have a name as long as this.
+            if field.len() == CONNECTION.len() && is(field, CONNECTION) == Likeness::Same && lists(value, name) {
+                return Err(Reason::ConnectionSecurity);
+            }
             if field.len() != name.len() {
-                // A list of options is rare, and a short field is no place to hide a name in.
-                if field.len() == CONNECTION.len() && is(field, CONNECTION) == Likeness::Same && lists(value, name) {
-                    return Err(Reason::ConnectionSecurity);
-                }
                 continue;
             }
             match is(field, name.as_bytes()) {
