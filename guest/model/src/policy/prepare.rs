@@ -72,9 +72,11 @@ impl Policy {
         removals += names.take_credential_ids(&fragment)?;
         // The earlier versions of what is put may have to be removed.
         removals += MAX_SECRETS * names.credential_ids.len();
-        cost += removals * KEPT_BYTES;
-        cost += names.new_ids.iter().map(|(_, id, _)| id.len() + KEPT_BYTES).sum::<usize>();
-        if self.overlay.bytes() + cost > MAX_OVERLAY_BYTES {
+        // In a damaged delta sections may overlap, and the sum may exceed 32 bits.
+        cost = cost.saturating_add(removals.saturating_mul(KEPT_BYTES));
+        let ids = names.new_ids.iter().map(|(_, id, _)| id.len() + KEPT_BYTES);
+        cost = ids.fold(cost, usize::saturating_add);
+        if self.overlay.bytes().saturating_add(cost) > MAX_OVERLAY_BYTES {
             return Err(LoadError::OverlayFull);
         }
         self.overlay.reserve(&fragment, &names).map_err(out_of_memory)?;
