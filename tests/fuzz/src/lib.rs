@@ -145,34 +145,23 @@ fn gate(base: Vec<u8>) -> Option<Gate> {
 }
 
 fn heads() -> Vec<Vec<u8>> {
-    let keys: [(&str, &str); 6] = [
-        ("x-api-key", "key-one"),
-        ("x-api-key", "key-five"),
-        ("authorization", "ManagementKey-v1 key-two"),
-        ("x-workspace-key", "key-three"),
-        ("x-forwarded-for", "192.0.2.1, 10.0.0.1"),
-        ("x-api-key", "nobody's"),
+    let asks = [
+        ("/v1/events", "api.example", "x-api-key", "key-one"),
+        ("/v1/events/7", "a.b.shop.example", "x-api-key", "key-one"),
+        ("/v1/events", "api.example", "x-api-key", "key-five"),
+        ("/v1/events", "api.example", "x-api-key", "nobody's"),
+        ("/v1/apps/web/x", "api.example", "authorization", "ManagementKey-v1 key-two"),
+        ("/v1/private?api_key=key-three", "api.example", "x-forwarded-for", "198.51.100.7, 10.0.0.1"),
+        ("/v1/private/a/b", "api.example", "x-workspace-key", "key-three"),
+        ("/v1/z/y/x?api_key=key-three", "shop.example", "accept", "*/*"),
     ];
-    let targets = ["/v1/events", "/v1/events/7", "/v1/apps/web/x", "/v1/private?api_key=key-three", "/v1/z/y/x"];
-    let mut heads = Vec::new();
-    for target in targets {
-        for host in ["api.example", "a.b.shop.example"] {
-            for key in keys {
-                let headers = [("host", host), key].map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-                let peer = if key.0.starts_with("x-f") { [10, 0, 0, 1] } else { [192, 0, 2, 1] };
-                let head = RequestHead {
-                    secure: true,
-                    peer: IpAddr::from(peer),
-                    method: b"GET",
-                    authority: None,
-                    target: target.as_bytes(),
-                    headers: &headers,
-                };
-                heads.push(head.pack().unwrap());
-            }
-        }
-    }
-    heads
+    let pack = |(target, host, name, value): (&str, &str, &str, &str)| {
+        let headers = [("host", host), (name, value)].map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let peer = IpAddr::from(if name == "x-forwarded-for" { [10, 0, 0, 1] } else { [192, 0, 2, 1] });
+        let (method, target) = (&b"GET"[..], target.as_bytes());
+        RequestHead { secure: true, peer, method, authority: None, target, headers: &headers }.pack().unwrap()
+    };
+    asks.into_iter().map(pack).collect()
 }
 
 fn decide_all(gate: &Gate) {
