@@ -4,7 +4,7 @@ use portcullis_model::answer::{Details, Place as Strip};
 use portcullis_model::facts::{CredentialFacts, Facts, ReplayAnswer, SignatureState};
 use portcullis_model::id::Revision;
 use portcullis_model::method::Method;
-use portcullis_model::policy::{Counts, LoadError, Place, Policy, PreparedDelta, Service};
+use portcullis_model::policy::{Accept, Counts, LoadError, Place, Policy, PreparedDelta, Service};
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
 
@@ -55,7 +55,7 @@ impl Gate {
         out.clear();
         let revision = self.policy.as_ref().map_or(Revision(0), Policy::revision);
         let nowhere = std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
-        let mut decision = Decision { facts: Facts::unknown(revision, input.now, nowhere), challenge: "" };
+        let mut decision = Decision { facts: Facts::unknown(revision, input.now, nowhere), service: None };
         decision.facts.replay = input.replay;
         let policy = match self.fresh_policy(input.now, trace) {
             Ok(policy) => policy,
@@ -100,7 +100,7 @@ impl Gate {
         let revision = self.policy.as_ref().map_or(Revision(0), Policy::revision);
         // What the policy says about the request is found again.
         let facts = Facts { revision, now, service: "", endpoint: "", application: "", ..*facts };
-        let mut decision = Decision { facts: Facts { credential: None, tenant: "", ..facts }, challenge: "" };
+        let mut decision = Decision { facts: Facts { credential: None, tenant: "", ..facts }, service: None };
         let Some(policy) = &self.policy else {
             return decision.denied(Reason::PolicyMissing, trace, out);
         };
@@ -196,16 +196,17 @@ impl Gate {
 /// A decision on its way: what is known so far.
 struct Decision<'d> {
     facts: Facts<'d>,
-    challenge: &'d str,
+    service: Option<Service<'d>>,
 }
 
 impl<'d> Decision<'d> {
     fn of_service(&mut self, service: &Service<'d>) -> Result<(), Reason> {
         self.facts.service = service.id()?;
-        self.challenge = service.challenge()?;
+        self.service = Some(*service);
         Ok(())
     }
 
+    #[inline(always)]
     fn authorized(
         mut self,
         service: &Service<'d>,
@@ -230,13 +231,14 @@ impl<'d> Decision<'d> {
                 return self.denied(unreadable.into(), trace, out);
             }
         }
-        let Decision { facts, challenge } = self;
-        let signature = if verified.place.is_some() { SignatureState::Absent } else { facts.signature };
+        let Decision { facts, .. } = self;
+        let signature = if verified.accept.is_some() { SignatureState::Absent } else { facts.signature };
         let question = Question { service, verified, path, method, client: facts.client, signature, now: facts.now };
         let mut found = Found::default();
         let result = authorize(&question, &mut found, trace);
         let endpoint = found.endpoint.map(|endpoint| endpoint.id()).transpose();
-        let result = result.and_then(|()| endpoint.map(|_| ()).map_err(Reason::from));
+        let strip = verified.accept.map(strip).transpose();
+        let result = result.and_then(|()| Ok((endpoint?, strip?)));
         let facts = Facts {
             endpoint: endpoint.ok().flatten().unwrap_or_default(),
             application: &found.application,
@@ -244,17 +246,12 @@ impl<'d> Decision<'d> {
             ..facts
         };
         match result {
-            Ok(()) => {
-                let strip = verified.place.map(|place| match place {
-                    Place::Header(name) => Strip::Header(name),
-                    Place::Parameter(name) => Strip::Parameter(name),
-                    Place::Scheme(_) => Strip::Header("authorization"),
-                });
+            Ok((_, strip)) => {
                 Details { strip, observed: found.observed, ..Details::of(facts) }.pack(out);
                 Verdict::Allow
             }
             Err(reason) => {
-                let decision = Decision { facts, challenge };
+                let decision = Decision { facts, service: Some(*service) };
                 decision.denied(reason, trace, out)
             }
         }
@@ -262,10 +259,23 @@ impl<'d> Decision<'d> {
 
     fn denied(self, reason: Reason, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
         trace.step(Check::of(reason), Outcome::Fail, || reason.text().to_owned());
-        let challenge = if reason.status() == 401 { self.challenge } else { "" };
+        let challenge = match self.service {
+            // A policy that cannot be read has denied the request already, or does now.
+            Some(service) if reason.status() == 401 => service.challenge().unwrap_or_default(),
+            Some(_) | None => "",
+        };
         Details { challenge, ..Details::of(self.facts) }.pack(out);
         Verdict::Deny(reason)
     }
+}
+
+/// What an allow strips from the request so that the credential goes no further.
+fn strip(accept: Accept<'_>) -> Result<Strip<'_>, Reason> {
+    Ok(match accept.place {
+        Place::Header => Strip::Header(accept.name()?),
+        Place::Parameter => Strip::Parameter(accept.name()?),
+        Place::Scheme => Strip::Header("authorization"),
+    })
 }
 
 fn route<'p>(policy: &'p Policy, host: &str, path: &Path<'_>, trace: &mut impl Trace) -> Result<Service<'p>, Reason> {
@@ -293,7 +303,7 @@ fn recorded<'p>(
     if !service.serves(&tenant)? {
         return Err(Reason::CredentialForeign);
     }
-    Ok(Verified { credential, tenant, kind: credential.kind()?, proof: facts.proof, place: None })
+    Ok(Verified { credential, tenant, kind: credential.kind()?, proof: facts.proof, accept: None })
 }
 
 fn client_detail(client: std::net::IpAddr, peer: std::net::IpAddr) -> String {

@@ -33,8 +33,8 @@ pub use paths::{MAX_SEGMENTS, Target};
 pub use prepare::PreparedDelta;
 pub use ranges::Ranges;
 pub use records::{
-    Accept, ApplicationSet, Creator, Credential, Endpoint, EndpointSet, Grant, Group, Matched, NoMatch, Place, Service,
-    Settings, SignatureMode, Tenant, User,
+    Accept, ApplicationSet, Creator, Credential, Endpoint, EndpointSet, Grant, Group, MAX_ACCEPTED, Matched, NoMatch,
+    Place, Service, Settings, SignatureMode, Tenant, User,
 };
 
 /// A part of the policy lies outside its bytes or says something impossible.
