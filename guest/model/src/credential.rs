@@ -78,12 +78,6 @@ impl SecretDigest {
         SecretDigest(bytes)
     }
 
-    /// The digest as four words: compared in constant time, they take a quarter of the steps of their bytes.
-    pub(crate) fn words(&self) -> [u64; 4] {
-        let (words, _) = self.0.as_chunks();
-        std::array::from_fn(|at| words.get(at).copied().map_or(0, u64::from_le_bytes))
-    }
-
     /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -204,19 +204,28 @@ struct Names {
 }
 
 impl Names {
+    /// # Errors
+    /// What is removed and at the same time put, or named by another record.
     fn new(
+        symbol: Symbol,
         defined: impl Iterator<Item = String>,
         named: impl Iterator<Item = String>,
         removed: impl Iterator<Item = String>,
-    ) -> Names {
+    ) -> Result<Names, BuildError> {
         let mut all: BTreeMap<String, Presence> = BTreeMap::new();
         // What is said later wins: a record defined here may also be named here.
         all.extend(named.map(|id| (id, Presence::Named)));
-        all.extend(removed.map(|id| (id, Presence::Removed)));
         all.extend(defined.map(|id| (id, Presence::Defined)));
+        for id in removed {
+            let at = format!("{} `{id}`", symbol.as_str());
+            if all.insert(id, Presence::Removed).is_some_and(|stands| stands != Presence::Removed) {
+                let what = "it is removed, but also put or referred to".to_owned();
+                return Err(BuildError::Faults(vec![Fault { at, what }]));
+            }
+        }
         let sorted: Vec<_> = all.into_iter().collect();
         let numbers = sorted.iter().zip(0..).map(|((id, _), number)| (id.clone(), number)).collect();
-        Names { sorted, numbers }
+        Ok(Names { sorted, numbers })
     }
 
     fn number(&self, id: &str) -> u32 {
@@ -261,37 +270,44 @@ fn encode(records: &Records<'_>) -> Result<Vec<u8>, BuildError> {
         .filter_map(|credential| Some(scoped(&credential.tenant, credential.creator.as_ref()?)));
     let pinned = records.services.iter().filter_map(|service| service.tenant.as_ref());
     let owners = records.credentials.iter().map(|credential| &credential.tenant).collect::<BTreeSet<_>>();
+    let parents = records.groups.iter().map(|group| &group.tenant).chain(records.users.iter().map(|user| &user.tenant));
+    let parents = parents.collect::<BTreeSet<_>>();
     let routed = records.routes.iter().flat_map(|route| &route.services).map(|target| &target.service);
     let pairs = |pairs: &[(Id, Id)]| pairs.iter().map(|(tenant, id)| scoped(tenant, id)).collect::<Vec<_>>();
 
     let tenants = Names::new(
+        Symbol::Tenant,
         records.tenants.iter().map(|tenant| names(tenant.id.as_str())),
-        pinned.chain(owners).map(|id| names(id.as_str())),
+        pinned.chain(owners).chain(parents).map(|id| names(id.as_str())),
         records.removed.tenants.iter().map(|id| names(id.as_str())),
-    );
+    )?;
     let services = Names::new(
+        Symbol::Service,
         records.services.iter().map(|service| names(service.id.as_str())),
         routed.map(|id| names(id.as_str())),
         records.removed.services.iter().map(|id| names(id.as_str())),
-    );
+    )?;
     let endpoints = Names::new(
+        Symbol::Endpoint,
         records
             .services
             .iter()
             .flat_map(|service| service.endpoints.iter().map(|endpoint| scoped(&service.id, &endpoint.id))),
         settings.chain(permissions).chain(allowed).collect::<BTreeSet<_>>().into_iter().map(ToString::to_string),
         none(),
-    );
+    )?;
     let groups = Names::new(
+        Symbol::Group,
         records.groups.iter().map(|group| scoped(&group.tenant, &group.id)),
         members.chain(holders),
         pairs(&records.removed.groups).into_iter(),
-    );
+    )?;
     let users = Names::new(
+        Symbol::User,
         records.users.iter().map(|user| scoped(&user.tenant, &user.id)),
         creators,
         pairs(&records.removed.users).into_iter(),
-    );
+    )?;
     let arena = Arena::new(0);
     Encoder { records, keys: keys(records.seed), tenants, services, endpoints, groups, users, arena }.encode()
 }
@@ -442,8 +458,10 @@ impl Encoder<'_> {
                     Module::SignatureCheck => TENANT_SIGNATURE_CHECK,
                 };
             }
+            let mut sorted: Vec<_> = tenant.endpoints.iter().collect();
+            sorted.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
             let mut settings = Vec::new();
-            for setting in &tenant.endpoints {
+            for setting in sorted {
                 let signature = match setting.signature {
                     SignatureMode::Off => 0,
                     SignatureMode::Observed => 1,
@@ -461,9 +479,12 @@ impl Encoder<'_> {
         let defined = self.records.services.iter().map(|service| (service.id.to_string(), service));
         self.symbols(Symbol::Service, defined, |this, service| {
             let pinned = service.tenant.as_ref().map_or(NONE, |tenant| this.tenants.number(tenant.as_str()));
+            // The order in which they stand does not matter: two at once are refused.
+            let mut sorted: Vec<_> = service.accept.iter().map(accepted_place).collect();
+            sorted.sort_unstable();
             let mut accepted = Vec::new();
-            for presentation in &service.accept {
-                accepted.push(this.accept(presentation));
+            for (place, name, kinds) in sorted {
+                accepted.push([place, this.arena.text(&name), kinds]);
             }
             let accepted = this.arena.list(accepted.into_iter().map(bytes::<3, 12>));
             let table = this.endpoint_paths(service)?;
@@ -472,31 +493,28 @@ impl Encoder<'_> {
         })
     }
 
-    fn accept(&mut self, presentation: &Presentation) -> [u32; 3] {
-        let kinds = presentation.kinds.iter().fold(0, |bits, kind| bits | kind_bit(*kind));
-        match (&presentation.header, &presentation.parameter, &presentation.scheme) {
-            (Some(name), _, _) => [1, self.arena.text(&name.to_ascii_lowercase()), kinds],
-            (None, Some(name), _) => [2, self.arena.text(name), kinds],
-            (None, None, scheme) => [3, self.arena.text(scheme.as_deref().unwrap_or_default()), kinds],
-        }
-    }
-
     fn endpoint_paths(&mut self, service: &Service) -> Result<u32, BuildError> {
-        let mut table = PathTableBuilder::new();
-        let mut endpoints: Vec<_> = service.endpoints.iter().collect();
-        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
-        for endpoint in endpoints {
-            let number = self.endpoints.number(&scoped(&service.id, &endpoint.id));
+        let mut patterns = Vec::new();
+        for endpoint in &service.endpoints {
             let whole = endpoint.paths.iter().map(|path| (path, Match::Whole));
             let prefixes = endpoint.prefixes.iter().map(|path| (path, Match::Prefix));
             for (path, how) in whole.chain(prefixes) {
                 let fault = |what| BuildError::Faults(vec![check::endpoint_fault(service, endpoint, what)]);
-                let pattern = Pattern::parse(path).map_err(fault)?;
-                table.add(&pattern, how, number, endpoint.methods).map_err(|conflict| {
-                    let other = self.endpoints.sorted.get(conflict.record as usize).map_or("", |(id, _)| id);
-                    fault(format!("the path `{path}` is that of `{other}` for the same method"))
-                })?;
+                patterns.push((Pattern::parse(path).map_err(fault)?, how, path, endpoint));
             }
+        }
+        // The table's nodes are numbered as its patterns come.
+        patterns.sort_by(|(a, how, _, one), (b, other_how, _, other)| {
+            (a, how, one.methods, &one.id).cmp(&(b, other_how, other.methods, &other.id))
+        });
+        let mut table = PathTableBuilder::new();
+        for (pattern, how, path, endpoint) in patterns {
+            let number = self.endpoints.number(&scoped(&service.id, &endpoint.id));
+            table.add(&pattern, how, number, endpoint.methods).map_err(|conflict| {
+                let other = self.endpoints.sorted.get(conflict.record as usize).map_or("", |(id, _)| id);
+                let what = format!("the path `{path}` is that of `{other}` for the same method");
+                BuildError::Faults(vec![check::endpoint_fault(service, endpoint, what)])
+            })?;
         }
         self.write_table(&table, service.id.as_str())
     }
@@ -569,8 +587,10 @@ impl Encoder<'_> {
         let mut hashes = Vec::new();
         for (host, route) in all {
             hashes.push(index::hash(self.keys, host.as_bytes()));
+            let mut targets: Vec<_> = route.into_iter().flat_map(|route| &route.services).collect();
+            targets.sort_unstable();
             let mut table = PathTableBuilder::new();
-            for target in route.map(|route| route.services.as_slice()).unwrap_or_default() {
+            for target in targets {
                 let fault = |what: String| BuildError::Faults(vec![check::route_fault(host, what)]);
                 let prefix = Pattern::parse(&target.prefix).map_err(fault)?;
                 let service = self.services.number(target.service.as_str());
@@ -660,6 +680,16 @@ impl Encoder<'_> {
             }
             Kind::Workspace | Kind::Personal | Kind::Client => [NONE, 0, 0],
         }
+    }
+}
+
+/// The number of the place, its name and the bits of the kinds.
+fn accepted_place(presentation: &Presentation) -> (u32, String, u32) {
+    let kinds = presentation.kinds.iter().fold(0, |bits, kind| bits | kind_bit(*kind));
+    match (&presentation.header, &presentation.parameter, &presentation.scheme) {
+        (Some(name), _, _) => (1, name.to_ascii_lowercase(), kinds),
+        (None, Some(name), _) => (2, name.clone(), kinds),
+        (None, None, scheme) => (3, scheme.clone().unwrap_or_default(), kinds),
     }
 }
 

@@ -5,6 +5,10 @@
 //! the base's own numbers, then one more for each id that a delta brought. Hash tables keyed by the installation's seed
 //! say which layer has the newest record of a slot, digest or host; while they are empty they cost nothing.
 
+use std::cmp::Ordering;
+
+use subtle::ConstantTimeEq as _;
+
 use super::Unreadable;
 use super::format::{Fragment, FragmentKind, LoadError, Presence, Section, word};
 use super::index;
@@ -42,7 +46,7 @@ pub(super) struct Translation {
 pub struct Counts {
     /// Bytes of the base.
     pub base_bytes: u64,
-    /// Bytes of deltas that are still in use.
+    /// Bytes of deltas that are still in use, and of what is remembered of others.
     pub overlay_bytes: u64,
     /// Deltas that are still in use.
     pub overlay_layers: u32,
@@ -85,11 +89,10 @@ impl Policy {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let base = &self.base.fragment;
-        let layers = self.overlay.layers.len() - self.overlay.free.len();
         Counts {
             base_bytes: base.size() as u64,
-            overlay_bytes: self.overlay.bytes as u64,
-            overlay_layers: u32::try_from(layers).unwrap_or(u32::MAX),
+            overlay_bytes: self.overlay.bytes() as u64,
+            overlay_layers: u32::try_from(self.overlay.layers()).unwrap_or(u32::MAX),
             services: base.count(Section::Services),
             endpoints: base.count(Section::Endpoints),
             tenants: base.count(Section::Tenants),
@@ -99,8 +102,8 @@ impl Policy {
         }
     }
 
-    fn layer(&self, place: usize) -> Result<&Layer, Unreadable> {
-        self.overlay.layers.get(place).and_then(Option::as_ref).ok_or(Unreadable)
+    pub(super) fn layer(&self, place: usize) -> Result<&Layer, Unreadable> {
+        self.overlay.layer(place).ok_or(Unreadable)
     }
 
     /// The newest record behind a reference that stands in `layer`; nothing where it has been removed.
@@ -153,31 +156,19 @@ impl Policy {
     fn route(&self, pattern: &str) -> Result<Option<(Here<'_>, PathTable<'_>)>, Unreadable> {
         match self.overlay.routes.get(pattern) {
             Some(Newest::Removed) => return Ok(None),
-            Some(Newest::At { layer, number }) => return self.route_at(self.layer(*layer)?, *number, pattern),
+            Some(Newest::At { layer, number }) => return self.route_at(self.layer(*layer)?, *number).map(Some),
             None => {}
         }
-        let base = &self.base.fragment;
-        for number in index::probe(base.section(Section::RouteIndex)?, index::hash(base.keys, pattern.as_bytes())) {
-            if let Some(routes) = self.route_at(&self.base, number?, pattern)? {
-                return Ok(Some(routes));
-            }
+        match base_route(&self.base.fragment, pattern)? {
+            Some(number) => self.route_at(&self.base, number).map(Some),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
-    /// The route of that number, if it is that of the pattern.
-    fn route_at<'p>(
-        &'p self,
-        layer: &'p Layer,
-        number: u32,
-        pattern: &str,
-    ) -> Result<Option<(Here<'p>, PathTable<'p>)>, Unreadable> {
+    fn route_at<'p>(&'p self, layer: &'p Layer, number: u32) -> Result<(Here<'p>, PathTable<'p>), Unreadable> {
         let record: &[u8; 12] = layer.fragment.record(Section::Routes, number)?;
-        if layer.fragment.raw_text(word(record, 0)?)? != pattern.as_bytes() {
-            return Ok(None);
-        }
         let table = PathTable::open(&layer.fragment, word(record, 8)?)?;
-        Ok(Some((Here { policy: self, layer }, table)))
+        Ok((Here { policy: self, layer }, table))
     }
 
     /// The credential version with that digest.
@@ -186,48 +177,47 @@ impl Policy {
         match self.overlay.credentials.get(digest.as_bytes()) {
             Some(Newest::Removed) => return Ok(None),
             Some(Newest::At { layer, number }) => {
-                let layer = self.layer(*layer)?;
-                let record = layer.fragment.record(Section::Credentials, *number)?;
-                return Ok(Some(Credential { here: Here { policy: self, layer }, record }));
+                return self.credential_at(self.layer(*layer)?, *number).map(Some);
             }
             None => {}
         }
-        let base = &self.base.fragment;
-        let index = base.section(Section::CredentialIndex)?;
-        for number in index::probe(index, index::hash(base.keys, digest.as_bytes())) {
-            let record = base.record(Section::Credentials, number?)?;
-            let credential = Credential { here: Here { policy: self, layer: &self.base }, record };
-            if credential.has_digest(digest) {
-                return Ok(Some(credential));
-            }
+        match base_credential(&self.base.fragment, digest.as_bytes())? {
+            Some(number) => self.credential_at(&self.base, number).map(Some),
+            None => Ok(None),
         }
-        Ok(None)
+    }
+
+    #[inline]
+    fn credential_at<'p>(&'p self, layer: &'p Layer, number: u32) -> Result<Credential<'p>, Unreadable> {
+        let record = layer.fragment.record(Section::Credentials, number)?;
+        Ok(Credential { here: Here { policy: self, layer }, record })
     }
 
     /// The credential version of that id and number, as recorded facts name it.
     pub fn credential_by_id(&self, id: &str, version: u16) -> Result<Option<Credential<'_>>, Unreadable> {
-        for digest in self.overlay.credential_ids.get(id).into_iter().flatten() {
-            if let Some(credential) = self.credential(&SecretDigest::new(*digest))?
-                && credential.id()? == id
-                && credential.version() == version
-            {
-                return Ok(Some(credential));
-            }
+        // A record that is found counts only where it is still the newest of its digest.
+        if let Some(&place) = self.overlay.credential_ids.get(id)
+            && let Some((number, credential)) = self.credential_in(self.layer(place)?, id, version)?
+            && self.newest(&credential) == Some(Newest::At { layer: place, number })
+        {
+            return Ok(Some(credential));
         }
-        let base = &self.base.fragment;
-        let at = |number| {
-            let record = base.record(Section::Credentials, number)?;
-            Ok(Credential { here: Here { policy: self, layer: &self.base }, record })
-        };
-        let found = search(base.count(Section::Credentials), |number| {
-            let credential: Credential<'_> = at(number)?;
-            Ok((credential.id()?, credential.version()).cmp(&(id, version)))
-        })?;
-        let Some(found) = found else { return Ok(None) };
-        let credential = at(found)?;
-        // A later delta may have replaced or removed it.
-        let newest = self.overlay.credentials.contains_key(credential.digest().as_bytes());
-        Ok((!newest).then_some(credential))
+        let found = self.credential_in(&self.base, id, version)?.map(|(_, credential)| credential);
+        Ok(found.filter(|credential| self.newest(credential).is_none()))
+    }
+
+    fn credential_in<'p>(
+        &'p self,
+        layer: &'p Layer,
+        id: &str,
+        version: u16,
+    ) -> Result<Option<(u32, Credential<'p>)>, Unreadable> {
+        let found = find_credential(&layer.fragment, id, Some(version))?;
+        found.map(|number| Ok((number, self.credential_at(layer, number)?))).transpose()
+    }
+
+    fn newest(&self, credential: &Credential<'_>) -> Option<Newest> {
+        self.overlay.credentials.get(credential.digest().as_bytes()).copied()
     }
 
     /// The installation's clock skew and maximum staleness in seconds.
@@ -255,8 +245,7 @@ impl Policy {
         if let Some(slot) = self.overlay.ids(symbol).get(id) {
             return Ok(Some(*slot));
         }
-        let base = &self.base.fragment;
-        search(base.count(symbol.section()), |number| Ok(symbol_at(base, symbol, number)?.0.cmp(id)))
+        find(&self.base.fragment, symbol, id)
     }
 }
 
@@ -320,13 +309,59 @@ pub(super) fn symbol_at(fragment: &Fragment, symbol: Symbol, number: u32) -> Res
     Ok((fragment.text(word(record, 0)?)?, Presence::of(word(record, 4)?)?))
 }
 
-pub(super) fn route_at(fragment: &Fragment, number: u32) -> Result<(&str, Presence), Unreadable> {
-    let record: &[u8; 8] = fragment.record(Section::Routes, number)?;
-    Ok((fragment.text(word(record, 0)?)?, Presence::of(word(record, 4)?)?))
+/// The number of an id in a fragment.
+pub(super) fn find(fragment: &Fragment, symbol: Symbol, id: &str) -> Result<Option<u32>, Unreadable> {
+    search(fragment.count(symbol.section()), |number| Ok(symbol_at(fragment, symbol, number)?.0.cmp(id)))
+}
+
+/// The number of a credential version in a fragment; of any version where none is given.
+pub(super) fn find_credential(fragment: &Fragment, id: &str, version: Option<u16>) -> Result<Option<u32>, Unreadable> {
+    search(fragment.count(Section::Credentials), |number| {
+        let record: &[u8; 64] = fragment.record(Section::Credentials, number)?;
+        let flags = word(record, 40)?;
+        // What is removed stands at the end and has no id.
+        if Presence::of(flags)? == Presence::Removed {
+            return Ok(Ordering::Greater);
+        }
+        let order = fragment.text(word(record, 32)?)?.cmp(id);
+        Ok(order.then_with(|| version.map_or(Ordering::Equal, |version| (flags >> 16).cmp(&u32::from(version)))))
+    })
+}
+
+/// The number of the base's credential version with that digest.
+#[inline]
+pub(super) fn base_credential(base: &Fragment, digest: &[u8; 32]) -> Result<Option<u32>, Unreadable> {
+    for number in index::probe(base.section(Section::CredentialIndex)?, index::hash(base.keys, digest)) {
+        let number = number?;
+        let record: &[u8; 64] = base.record(Section::Credentials, number)?;
+        if record.first_chunk::<32>().is_some_and(|known| words(known).ct_eq(&words(digest)).into()) {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+/// A digest as four words: compared in constant time, they take a quarter of the steps of their bytes.
+#[inline]
+fn words(digest: &[u8; 32]) -> [u64; 4] {
+    let (words, _) = digest.as_chunks();
+    std::array::from_fn(|at| words.get(at).copied().map_or(0, u64::from_le_bytes))
+}
+
+/// The number of the base's route for that host pattern.
+pub(super) fn base_route(base: &Fragment, pattern: &str) -> Result<Option<u32>, Unreadable> {
+    for number in index::probe(base.section(Section::RouteIndex)?, index::hash(base.keys, pattern.as_bytes())) {
+        let number = number?;
+        let record: &[u8; 12] = base.record(Section::Routes, number)?;
+        if base.raw_text(word(record, 0)?)? == pattern.as_bytes() {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads every route, so it looks at no more of each than it must.
-pub(super) fn has_wildcards(fragment: &Fragment) -> Result<bool, Unreadable> {
+fn has_wildcards(fragment: &Fragment) -> Result<bool, Unreadable> {
     let mut wildcards = false;
     for number in 0..fragment.count(Section::Routes) {
         let record: &[u8; 12] = fragment.record(Section::Routes, number)?;
@@ -336,17 +371,14 @@ pub(super) fn has_wildcards(fragment: &Fragment) -> Result<bool, Unreadable> {
 }
 
 /// Binary search over the numbers below `count`.
-fn search(
-    count: u32,
-    mut compare: impl FnMut(u32) -> Result<std::cmp::Ordering, Unreadable>,
-) -> Result<Option<u32>, Unreadable> {
+fn search(count: u32, mut compare: impl FnMut(u32) -> Result<Ordering, Unreadable>) -> Result<Option<u32>, Unreadable> {
     let (mut low, mut high) = (0, count);
     while low < high {
         let middle = low + (high - low) / 2;
         match compare(middle)? {
-            std::cmp::Ordering::Equal => return Ok(Some(middle)),
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
+            Ordering::Equal => return Ok(Some(middle)),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
         }
     }
     Ok(None)

@@ -173,7 +173,7 @@ struct Node {
 }
 
 /// How a pattern matches.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Match {
     Whole,
     Prefix,
@@ -262,13 +262,13 @@ pub(crate) struct Conflict {
 }
 
 /// A path pattern, parsed.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Pattern {
     segments: Vec<Segment>,
     application_segment: Option<u8>,
 }
 
-#[derive(Debug)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Segment {
     Literal(String),
     Parameter,

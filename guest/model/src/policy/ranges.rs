@@ -118,3 +118,89 @@ fn merged<T: Copy + Ord>(mut ranges: Vec<(T, T)>, after: impl Fn(T) -> Option<T>
     }
     merged
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fragment(cidrs: &[&str]) -> Fragment {
+        let cidrs: Vec<Cidr> = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        Fragment::of([vec![0; 4], encode(&cidrs)].concat(), (0, 0))
+    }
+
+    fn shown(cidrs: &[&str]) -> Vec<String> {
+        let fragment = fragment(cidrs);
+        let ranges = Ranges::open(&fragment, 4).unwrap().unwrap();
+        ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect()
+    }
+
+    fn holds(cidrs: &[&str], address: &str) -> bool {
+        Ranges::open(&fragment(cidrs), 4).unwrap().unwrap().contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn overlapping_and_neighbouring_ranges_are_merged() {
+        assert_eq!(shown(&["10.0.1.0/24", "10.0.0.0/24"]), ["10.0.0.0-10.0.1.255"]);
+        assert_eq!(shown(&["10.0.0.0/8", "10.1.0.0/16", "10.0.0.0/8"]), ["10.0.0.0-10.255.255.255"]);
+        assert_eq!(shown(&["10.0.0.0/24", "10.0.2.0/24"]), ["10.0.0.0-10.0.0.255", "10.0.2.0-10.0.2.255"]);
+        assert_eq!(
+            shown(&["2001:db8::/33", "2001:db8:8000::/33"]),
+            ["2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"]
+        );
+        assert_eq!(shown(&["::1", "::2", "::4"]), ["::1-::2", "::4-::4"]);
+    }
+
+    #[test]
+    fn the_neighbours_of_a_range_are_outside() {
+        for (cidr, first, last, before, after) in [
+            ("10.0.0.0/8", "10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0"),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.7", "192.0.2.6", "192.0.2.8"),
+            ("2001:db8::/64", "2001:db8::", "2001:db8::ffff:ffff:ffff:ffff", "2001:db7:ffff::", "2001:db8:0:1::"),
+        ] {
+            assert!(holds(&[cidr], first) && holds(&[cidr], last), "{cidr}");
+            assert!(!holds(&[cidr], before) && !holds(&[cidr], after), "{cidr}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_address_space_are_in_reach() {
+        assert_eq!(shown(&["0.0.0.0/0"]), ["0.0.0.0-255.255.255.255"]);
+        assert_eq!(shown(&["0.0.0.0/1", "128.0.0.0/1", "255.255.255.255"]), ["0.0.0.0-255.255.255.255"]);
+        assert_eq!(shown(&["255.255.255.254/31", "255.255.255.255"]), ["255.255.255.254-255.255.255.255"]);
+        for address in ["0.0.0.0", "255.255.255.255"] {
+            assert!(holds(&["0.0.0.0/0"], address) && holds(&[address], address), "{address}");
+        }
+        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
+        assert!(holds(&["::/0"], last) && holds(&[last], last) && !holds(&[last], "::"));
+        assert_eq!(shown(&[last, "ffff::/16"]), [format!("ffff::-{last}")]);
+    }
+
+    #[test]
+    fn families_are_apart_but_for_mapped_addresses() {
+        assert!(!holds(&["0.0.0.0/0"], "::"));
+        assert!(!holds(&["::/0"], "10.0.0.1"));
+        assert!(holds(&["10.0.0.0/8"], "::ffff:10.0.0.1"));
+        assert!(holds(&["::ffff:10.0.0.0/104"], "10.0.0.1"));
+        assert!(!holds(&["::/0"], "::ffff:10.0.0.1"), "a mapped client is an IPv4 client");
+    }
+
+    #[test]
+    fn nothing_is_set_at_offset_0_and_what_is_cut_off_is_unreadable() {
+        let fragment = fragment(&["10.0.0.0/8", "2001:db8::/32"]);
+        assert!(Ranges::open(&fragment, 0).unwrap().is_none());
+        for offset in 5..u32::try_from(fragment.size()).unwrap() + 8 {
+            // Whatever the bytes there say, they are read within bounds or not at all.
+            if let Ok(Some(ranges)) = Ranges::open(&fragment, offset) {
+                let _ = ranges.contains("10.0.0.1".parse().unwrap());
+            }
+        }
+        let whole = [vec![0; 4], encode(&["10.0.0.0/8".parse().unwrap()])].concat();
+        for end in 4..whole.len() {
+            assert!(Ranges::open(&Fragment::of(whole[..end].to_vec(), (0, 0)), 4).is_err(), "{end}");
+        }
+        for counts in [[0xff; 8], [0, 0, 0, 0x20, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 8]] {
+            let bytes = [vec![0; 4], counts.to_vec()].concat();
+            assert!(Ranges::open(&Fragment::of(bytes, (0, 0)), 4).is_err(), "as many as overflow 32 bits");
+        }
+    }
+}

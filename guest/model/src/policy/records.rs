@@ -1,7 +1,5 @@
 //! The records of a policy, read in place.
 
-use subtle::ConstantTimeEq as _;
-
 use super::Unreadable;
 use super::format::{NONE, Section, long, word};
 use super::layers::{Layer, Policy};
@@ -67,6 +65,9 @@ impl<'p> Here<'p> {
 
 /// The most ways in which one service accepts credentials: each is looked for in every request.
 pub const MAX_ACCEPTED: usize = 8;
+
+/// The most versions of a secret that stand at once: the one in use, and the one before while a rotation overlaps.
+pub(crate) const MAX_SECRETS: usize = 2;
 
 /// Bits of a tenant's flags.
 pub(crate) const TENANT_SUSPENDED: u32 = 1 << 8;
@@ -503,11 +504,6 @@ impl<'p> Credential<'p> {
 
     pub(crate) fn digest(&self) -> SecretDigest {
         SecretDigest::new(self.record.first_chunk().copied().unwrap_or_default())
-    }
-
-    /// Compares in constant time.
-    pub(crate) fn has_digest(&self, digest: &SecretDigest) -> bool {
-        self.digest().words().ct_eq(&digest.words()).into()
     }
 
     fn flags(&self) -> u32 {

@@ -11,7 +11,8 @@ use crate::id::{Id, Revision};
 
 /// The records that changed between two revisions, and what is gone.
 ///
-/// A record is replaced as a whole: a service with its catalogue, a tenant with its settings.
+/// A record is replaced as a whole: a service with its catalogue, a tenant with its settings, a
+/// credential with the versions of its secret.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delta {
@@ -83,7 +84,7 @@ pub struct Removed {
     pub groups: Vec<(Id, Id)>,
     /// Users, as tenant and user.
     pub users: Vec<(Id, Id)>,
-    /// Versions of secrets.
+    /// Versions of secrets. Those that a credential had and is put without go whether they are listed or not.
     pub digests: Vec<SecretDigest>,
 }
 

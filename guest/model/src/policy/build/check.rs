@@ -8,18 +8,18 @@ use crate::credential::Kind;
 use crate::id::{EndpointRef, Id};
 use crate::method::Methods;
 use crate::policy::paths::Pattern;
-use crate::policy::records::MAX_ACCEPTED;
+use crate::policy::records::{MAX_ACCEPTED, MAX_SECRETS};
 use crate::source::{
-    CreatorRule, Credential, CredentialState, Delta, Endpoint, Fault, Group, Presentation, Role, Service, Source,
-    Tenant, User,
+    CreatorRule, Credential, CredentialState, Delta, Endpoint, Fault, Group, Presentation, Role, SOURCE_FORMAT,
+    Service, Source, Tenant, User,
 };
 
 /// The most faults that are reported at once.
 pub(super) const MAX_FAULTS: usize = 20;
-/// The most versions of a secret that stand at once: the one in use, and the one before while a rotation overlaps.
-pub(super) const MAX_SECRETS: usize = 2;
 /// The longest name of a header field or query parameter in bytes.
 pub(super) const MAX_NAME_BYTES: usize = 64;
+/// The longest display name, scope and audience in bytes.
+pub(super) const MAX_TEXT_BYTES: usize = 1024;
 /// The longest path pattern in bytes.
 pub(super) const MAX_PATH_BYTES: usize = 1024;
 
@@ -69,7 +69,23 @@ pub(super) fn delta(delta: &Delta) -> Result<(), Vec<Fault>> {
     if delta.revision <= delta.from {
         check.fault("revision", format!("{} is not after {}", delta.revision, delta.from));
     }
-    check.unique("host", delta.routes.iter().map(|route| route.host.as_str()), str::to_owned);
+    if delta.format != SOURCE_FORMAT {
+        check.fault("format", format!("it is {}, this build reads format {SOURCE_FORMAT}", delta.format));
+    }
+    let removed = &delta.removed;
+    let hosts = delta.routes.iter().map(|route| &route.host).chain(&removed.routes);
+    check.unique("host", hosts.map(|host| host.as_str()), str::to_owned);
+    for route in &delta.routes {
+        for target in route.services.iter().filter(|target| target.prefix.len() > MAX_PATH_BYTES) {
+            let what = format!("the prefix of `{}` is longer than {MAX_PATH_BYTES} bytes", target.service);
+            check.fault(format!("host `{}`", route.host.as_str()), what);
+        }
+    }
+    check.unique("removed service", removed.services.iter(), Id::to_string);
+    check.unique("removed tenant", removed.tenants.iter(), Id::to_string);
+    check.unique("removed group", removed.groups.iter().map(|(tenant, id)| (tenant, id)), slashed);
+    check.unique("removed user", removed.users.iter().map(|(tenant, id)| (tenant, id)), slashed);
+    check.unique("removed digest", removed.digests.iter(), |digest| format!("{digest:?}"));
     check.records(&delta.services, &delta.tenants, &delta.groups, &delta.users, &delta.credentials, None);
     let put: HashSet<_> =
         delta.credentials.iter().flat_map(|credential| &credential.secrets).map(|secret| &secret.sha256).collect();
@@ -217,6 +233,10 @@ impl Check {
         }
         self.unique("host", service.hosts.iter().map(|host| host.as_str()), str::to_owned);
         let prefix = match Pattern::parse(&service.prefix) {
+            Ok(_) if service.prefix.len() > MAX_PATH_BYTES => {
+                self.fault(&at, format!("the prefix is longer than {MAX_PATH_BYTES} bytes"));
+                None
+            }
             Ok(prefix) if prefix.has_parameters() => {
                 self.fault(
                     &at,
@@ -241,6 +261,13 @@ impl Check {
             if endpoint.methods == Methods::NONE {
                 let what = "it has no method, so no request reaches it".to_owned();
                 self.faults.push(endpoint_fault(service, endpoint, what));
+            }
+            let (scope, audience) = (endpoint.scope.as_deref(), endpoint.audience.as_deref());
+            for (field, text) in [("name", Some(endpoint.name.as_str())), ("scope", scope), ("audience", audience)] {
+                if text.is_some_and(|text| text.len() > MAX_TEXT_BYTES) {
+                    let what = format!("its `{field}` is longer than {MAX_TEXT_BYTES} bytes");
+                    self.faults.push(endpoint_fault(service, endpoint, what));
+                }
             }
             for path in endpoint.paths.iter().chain(&endpoint.prefixes) {
                 if let Err(what) = endpoint_path(path, endpoint, prefix.as_ref(), &service.prefix) {

@@ -1,0 +1,98 @@
+//! The bodies of the fuzz targets over inputs made at random, so that every run of the tests has them.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "these are tests")]
+
+#[expect(unreachable_pub, reason = "there it is a crate")]
+#[path = "../../../tests/fuzz/src/lib.rs"]
+mod bodies;
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn policy(first: u8, words in words()) {
+        bodies::policy(&[&[first], words.as_slice()].concat());
+    }
+
+    #[test]
+    fn delta(first: u8, words in words()) {
+        bodies::delta(&[&[first], words.as_slice()].concat());
+    }
+
+    #[test]
+    fn head(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        bodies::head(&bytes);
+    }
+
+    #[test]
+    fn a_likely_head(lines in prop::collection::vec(line(), 3..15)) {
+        bodies::head(lines.join("\n").as_bytes());
+    }
+
+    #[test]
+    fn source(edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..4, token()), 0..4)) {
+        let mut json = bodies::SMALL.to_vec();
+        for (at, gone, put) in edits {
+            let at = at.index(json.len());
+            let end = (at + gone).min(json.len());
+            json.splice(at..end, put.bytes());
+        }
+        bodies::source(&json);
+    }
+}
+
+/// Places of a fragment and words for them: small numbers, offsets, the ends.
+fn words() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![0u32..16, 0u32..2300, Just(u32::MAX), any::<u32>()];
+    let entry = (0u16..2300, word).prop_map(|(at, word)| {
+        let mut entry = (at / 4 * 4).to_le_bytes().to_vec();
+        entry.extend(word.to_le_bytes());
+        entry
+    });
+    prop::collection::vec(entry, 0..20).prop_map(|entries| entries.concat())
+}
+
+fn line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "GET",
+            "POST",
+            "get",
+            "TRACE",
+            "/v1/events",
+            "/v1/events/%41",
+            "/v1/apps/web?x=1&y",
+            "/v1/private?api_key=key-three",
+            "/v1/./a",
+            "/v1//a",
+            "/v1/caf%C3%A9",
+            "api.example",
+            "API.example:443",
+            "host",
+            "Host",
+            "x-api-key",
+            "X_API_Key",
+            "key-one",
+            "authorization",
+            "ManagementKey-v1 key-two",
+            "connection",
+            "close, x-api-key",
+            "x-forwarded-for",
+            "date",
+            "",
+        ])
+        .prop_map(str::to_owned),
+        "[ -~]{0,20}",
+        "/v1/[a-z/.%0-9?&=;]{0,20}",
+    ]
+}
+
+fn token() -> impl Strategy<Value = String> {
+    let tokens = [
+        "", "\"", ",", "[]", "{}", "0", "9", "null", "/", "{x}", "*.", "true", "-", "%", "GET", "\\u0000", "shop",
+        "acme",
+    ];
+    prop::sample::select(tokens.to_vec()).prop_map(str::to_owned)
+}

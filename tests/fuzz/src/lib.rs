@@ -1,0 +1,211 @@
+//! What is fuzzed. Each body takes any bytes and panics where an invariant is broken.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
+
+use portcullis_eval::{Gate, Input, Recorder, Silent};
+use portcullis_model::answer::Details;
+use portcullis_model::head::RequestHead;
+use portcullis_model::id::Revision;
+use portcullis_model::policy::{Policy, build, build_delta};
+use portcullis_model::source::{Delta, Source};
+use portcullis_model::time::UnixTime;
+use portcullis_model::verdict::Verdict;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A source with something of everything, and what follows it.
+pub const SMALL: &[u8] = include_bytes!("../../../guest/model/tests/policy/small.json");
+const NEXT: &[u8] = include_bytes!("../../../guest/model/tests/policy/next.json");
+
+static BASE: LazyLock<Vec<u8>> = LazyLock::new(|| build(&Source::from_json(SMALL).unwrap()).unwrap());
+static DELTA: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let (small, next) = (Source::from_json(SMALL).unwrap(), Source::from_json(NEXT).unwrap());
+    build_delta(&Delta::between(&small, &next)).unwrap()
+});
+static GATE: LazyLock<Gate> = LazyLock::new(|| gate(BASE.clone()).unwrap());
+static HEADS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(heads);
+
+/// A base: any bytes, or the small one with words of it set; its header and checksum made right.
+pub fn policy(bytes: &[u8]) {
+    let Some(base) = fragment(&BASE, 0, bytes) else { return };
+    let Some(mut gate) = gate(base) else { return };
+    decide_all(&gate);
+    let _ = gate.check_delta(DELTA.clone()).is_ok_and(|to| gate.apply_delta(to).is_ok());
+    decide_all(&gate);
+}
+
+/// A delta onto the small base, made as bases are above.
+pub fn delta(bytes: &[u8]) {
+    let Some(delta) = fragment(&DELTA, 1, bytes) else { return };
+    let mut gate = gate(BASE.clone()).unwrap();
+    let before = gate.describe();
+    match gate.check_delta(delta) {
+        Err(_) => assert_eq!(gate.describe(), before),
+        Ok(to) => {
+            gate.apply_delta(to).expect("a delta that was checked is applied");
+            assert_eq!(gate.describe().revision, Some(to));
+        }
+    }
+    decide_all(&gate);
+}
+
+/// A packed head, and a head made of the same bytes: method, target, authority, then names and values, one a line.
+pub fn head(bytes: &[u8]) {
+    decide_soundly(&GATE, bytes);
+    let mut lines = bytes.split(|b| *b == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (method, target, authority) = (line(), line(), line());
+    let rest: Vec<_> = lines.collect();
+    let (pairs, _) = rest.as_chunks::<2>();
+    let headers: Vec<_> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
+    let head = RequestHead {
+        secure: true,
+        peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        method,
+        authority: (!authority.is_empty()).then_some(authority),
+        target,
+        headers: &headers,
+    };
+    if let Ok(packed) = head.pack() {
+        decide_soundly(&GATE, &packed);
+    }
+}
+
+/// A source document. What can be built can be opened, as a base and as a delta, and holds its credentials.
+pub fn source(bytes: &[u8]) {
+    let Ok(source) = Source::from_json(bytes) else { return };
+    let json = serde_json::to_vec(&source).unwrap();
+    assert_eq!(Source::from_json(&json).unwrap(), source);
+    let Ok(base) = build(&source) else { return };
+    assert_eq!(build(&source).unwrap(), base);
+    let mut policies = vec![Policy::open(base).expect("what was built is opened")];
+    if source.revision > Revision(0) {
+        let empty = Source::empty(Revision(0), source.seed);
+        let mut policy = Policy::open(build(&empty).unwrap()).unwrap();
+        let delta = build_delta(&Delta::between(&empty, &source)).expect("what can be a base can be a delta");
+        let prepared = policy.prepare(delta).expect("nothing is missing from a whole source");
+        policy.apply(prepared).unwrap();
+        policies.push(policy);
+    }
+    for policy in &policies {
+        for credential in &source.credentials {
+            for secret in &credential.secrets {
+                for found in
+                    [policy.credential(&secret.sha256), policy.credential_by_id(credential.id.as_str(), secret.version)]
+                {
+                    let found = found.unwrap().expect("every secret is found");
+                    assert_eq!(found.id().unwrap(), credential.id.as_str());
+                    assert_eq!(found.tenant().unwrap().unwrap().id().unwrap(), credential.tenant.as_str());
+                }
+            }
+        }
+    }
+    let gate = gate(build(&source).unwrap()).unwrap();
+    for head in HEADS.iter() {
+        decide_soundly(&gate, head);
+    }
+}
+
+/// The first byte tells whether the rest is the fragment itself or words to set in a good one, each behind its place.
+fn fragment(good: &[u8], kind: u32, bytes: &[u8]) -> Option<Vec<u8>> {
+    let (first, rest) = bytes.split_first()?;
+    let mut fragment = if first % 4 == 0 { rest.to_vec() } else { good.to_vec() };
+    if first % 4 != 0 {
+        for [low, high, word @ ..] in rest.as_chunks::<6>().0 {
+            let at = usize::from(u16::from_le_bytes([*low, *high])) % (good.len() - 4);
+            fragment[at..at + 4].copy_from_slice(word);
+        }
+    }
+    let length = u32::try_from(fragment.len()).ok()?;
+    if fragment.len() < 64 {
+        return None;
+    }
+    fragment[..8].copy_from_slice(b"PTCLPOL\n");
+    fragment[16..20].copy_from_slice(&1u32.to_le_bytes());
+    fragment[20..24].copy_from_slice(&kind.to_le_bytes());
+    if kind == 1 {
+        fragment[24..32].copy_from_slice(&7u64.to_le_bytes());
+    }
+    fragment[56..60].copy_from_slice(&length.to_le_bytes());
+    fragment[60..64].copy_from_slice(&11u32.to_le_bytes());
+    let sum = xxh3_64(&fragment[16..]).to_le_bytes();
+    fragment[8..16].copy_from_slice(&sum);
+    Some(fragment)
+}
+
+fn now() -> UnixTime {
+    UnixTime::from_secs(1_780_000_000).unwrap()
+}
+
+fn gate(base: Vec<u8>) -> Option<Gate> {
+    let mut gate = Gate::default();
+    gate.load(base).ok()?;
+    gate.confirm(now());
+    Some(gate)
+}
+
+fn heads() -> Vec<Vec<u8>> {
+    let keys: [(&str, &str); 6] = [
+        ("x-api-key", "key-one"),
+        ("x-api-key", "key-five"),
+        ("authorization", "ManagementKey-v1 key-two"),
+        ("x-workspace-key", "key-three"),
+        ("x-forwarded-for", "192.0.2.1, 10.0.0.1"),
+        ("x-api-key", "nobody's"),
+    ];
+    let targets = ["/v1/events", "/v1/events/7", "/v1/apps/web/x", "/v1/private?api_key=key-three", "/v1/z/y/x"];
+    let mut heads = Vec::new();
+    for target in targets {
+        for host in ["api.example", "a.b.shop.example"] {
+            for key in keys {
+                let headers = [("host", host), key].map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+                let peer = if key.0.starts_with("x-f") { [10, 0, 0, 1] } else { [192, 0, 2, 1] };
+                let head = RequestHead {
+                    secure: true,
+                    peer: IpAddr::from(peer),
+                    method: b"GET",
+                    authority: None,
+                    target: target.as_bytes(),
+                    headers: &headers,
+                };
+                heads.push(head.pack().unwrap());
+            }
+        }
+    }
+    heads
+}
+
+fn decide_all(gate: &Gate) {
+    for head in HEADS.iter() {
+        decide(gate, head);
+    }
+}
+
+/// Decides, watched and unwatched, and judges what came of it.
+fn decide(gate: &Gate, head: &[u8]) -> (Verdict, Verdict, Vec<u8>) {
+    let input = Input { head, now: now(), body_digest: None, replay: None };
+    let (mut out, mut watched) = (Vec::new(), Vec::new());
+    let verdict = gate.decide(input, &mut Silent, &mut out);
+    assert_eq!(gate.decide(input, &mut Recorder::default(), &mut watched), verdict, "who watches changes nothing");
+    assert_eq!(out, watched);
+    let details = Details::unpack(&out).expect("the details of an answer can be read");
+    let mut judged = Vec::new();
+    let again = gate.judge(&details.facts, now(), &mut Silent, &mut judged);
+    Details::unpack(&judged).expect("the details of a judgement can be read");
+    (verdict, again, out)
+}
+
+/// Decides under a policy that is whole.
+fn decide_soundly(gate: &Gate, head: &[u8]) {
+    let (verdict, again, out) = decide(gate, head);
+    if verdict != Verdict::Allow {
+        return;
+    }
+    assert_eq!(again, Verdict::Allow, "what was allowed is allowed when it is judged again");
+    let details = Details::unpack(&out).unwrap();
+    let facts = details.facts;
+    assert!(facts.credential.is_some() && details.strip.is_some());
+    assert!(!facts.tenant.is_empty() && !facts.service.is_empty() && !facts.endpoint.is_empty());
+    let odd = |segment: &str| matches!(segment, "" | "." | "..");
+    assert!(facts.path == "/" || !facts.path.split('/').skip(1).any(odd), "{}", facts.path);
+}
