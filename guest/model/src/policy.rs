@@ -18,6 +18,7 @@
 mod build;
 pub mod format;
 mod index;
+mod inspect;
 mod layers;
 mod paths;
 mod ranges;
@@ -25,6 +26,7 @@ mod records;
 
 pub use build::{BuildError, build, build_delta};
 pub use format::{LoadError, MAX_POLICY_BYTES};
+pub use inspect::{Compiled, Contents, Tally};
 pub use layers::{Counts, MAX_OVERLAY_BYTES, MAX_OVERLAY_LAYERS, Policy, PreparedDelta};
 pub use paths::{MAX_SEGMENTS, Target};
 pub use ranges::Ranges;

@@ -617,6 +617,6 @@ fn search(
     Ok(None)
 }
 
-fn damaged(_: Unreadable) -> LoadError {
+pub(crate) fn damaged(_: Unreadable) -> LoadError {
     LoadError::Damaged
 }
