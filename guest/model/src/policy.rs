@@ -18,6 +18,7 @@
 mod build;
 pub mod format;
 mod index;
+mod inspect;
 mod layers;
 mod overlay;
 mod paths;
@@ -27,6 +28,7 @@ mod records;
 
 pub use build::{BuildError, build, build_delta};
 pub use format::{LoadError, MAX_POLICY_BYTES};
+pub use inspect::{Compiled, Contents, Tally};
 pub use layers::{Counts, Policy};
 pub use overlay::{MAX_OVERLAY_BYTES, MAX_OVERLAY_LAYERS};
 pub use paths::{MAX_SEGMENTS, Target};

@@ -192,6 +192,14 @@ impl Fragment {
         self.bytes.len()
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     #[expect(clippy::indexing_slicing, reason = "a section's number is below the array's length")]
     pub(crate) fn count(&self, section: Section) -> u32 {
         self.sections[section as usize].1
