@@ -1,1 +1,3 @@
-//! stub
+//! What the tests that cross crates share.
+
+pub mod corpus;
