@@ -31,7 +31,7 @@ pub(crate) fn authenticate<'p>(
     let Some(presented) = request.presented(service)? else { return Err(Reason::CredentialMissing) };
     let key = &presented.key;
     // Every key that was ever made is of visible ASCII. Two keys that a client joined with a comma and a space are not.
-    if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().all(u8::is_ascii_graphic) {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().fold(true, |all, b| all & b.is_ascii_graphic()) {
         return Err(Reason::CredentialMalformed);
     }
     let digest = SecretDigest::new(Sha256::digest(key).into());

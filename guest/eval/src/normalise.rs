@@ -6,11 +6,13 @@
 use std::borrow::Cow;
 
 use portcullis_model::answer::RESERVED_HEADER_PREFIX;
-use portcullis_model::head::{HeadFault, HeadTooLarge, Packed};
+use portcullis_model::head::Packed;
 use portcullis_model::method::Method;
 use portcullis_model::policy::{Accept, MAX_ACCEPTED, MAX_SEGMENTS, Place, Service};
 use portcullis_model::verdict::Reason;
 
+/// The longest method in bytes: it is one of the facts, which must fit an answer. The longest that is registered has 17.
+const MAX_METHOD_BYTES: usize = 32;
 /// The longest host name in bytes (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 
@@ -52,12 +54,7 @@ pub(crate) struct Presented<'a, 'p> {
 impl<'a> Request<'a> {
     /// Accepts or refuses a head, by everything that does not depend on the service.
     #[inline(always)]
-    pub(crate) fn accept(bytes: &'a [u8]) -> Result<Self, Reason> {
-        let head = Packed::open(bytes).map_err(|fault| match fault {
-            HeadFault::TooLarge(HeadTooLarge::Target) => Reason::TargetTooLong,
-            HeadFault::TooLarge(HeadTooLarge::Headers | HeadTooLarge::Bytes) => Reason::HeadTooLarge,
-            HeadFault::Malformed => Reason::HeadMalformed,
-        })?;
+    pub(crate) fn accept(head: Packed<'a>) -> Result<Self, Reason> {
         let method = method(head.method)?;
         let (path, query) = target(head.target)?;
         if !names_are_tokens(head.names) || has_control(head.values) {
@@ -202,13 +199,12 @@ impl<'a> Path<'a> {
 }
 
 fn method(bytes: &[u8]) -> Result<&str, Reason> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Reason::MethodMalformed)?;
-    match text {
-        "TRACE" | "CONNECT" => Err(Reason::MethodRefused),
-        _ if text.is_empty() || !bytes.iter().all(|b| b.is_ascii_uppercase() || *b == b'-') => {
-            Err(Reason::MethodMalformed)
-        }
-        _ => Ok(text),
+    match bytes {
+        b"TRACE" | b"CONNECT" => Err(Reason::MethodRefused),
+        [] => Err(Reason::MethodMalformed),
+        _ if bytes.len() > MAX_METHOD_BYTES => Err(Reason::MethodMalformed),
+        _ if !bytes.iter().all(|b| b.is_ascii_uppercase() || *b == b'-') => Err(Reason::MethodMalformed),
+        _ => std::str::from_utf8(bytes).map_err(|_| Reason::MethodMalformed),
     }
 }
 
@@ -388,6 +384,8 @@ impl<'a> Fields<'a> {
                 }
                 15 if named(name, b"x-forwarded-for")? => fields.hops.x_forwarded_for = true,
                 13.. if starts_reserved(name) == Likeness::Underscored => return Err(Reason::HeaderUnderscore),
+                // RFC 9110 section 5.1: a name has at least one character.
+                0 => return Err(Reason::HeaderMalformed),
                 _ => {}
             }
         }
@@ -533,17 +531,19 @@ fn address(given: &[u8]) -> Option<(&str, bool)> {
     ok.then(|| (name, name.bytes().any(|b| b.is_ascii_uppercase())))
 }
 
-/// Nothing, or a colon and one to five digits.
+/// Nothing, or a colon and the digits of a port.
 fn is_port(text: &[u8]) -> bool {
     match text {
         [] => true,
-        [b':', digits @ ..] => matches!(digits.len(), 1..=5) && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => {
+            let plain = matches!(digits.len(), 1..=5) && digits.iter().all(u8::is_ascii_digit);
+            plain && std::str::from_utf8(digits).is_ok_and(|digits| digits.parse::<u16>().is_ok())
+        }
         _ => false,
     }
 }
 
-/// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token). Empty names are caught by their hosts'
-/// parsers; here an empty name equals nothing.
+/// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token).
 fn names_are_tokens(names: &[u8]) -> bool {
     // One sweep without branches over what names are made of almost always.
     let plain = |b: u8| b.is_ascii_alphanumeric() | (b == b'-') | (b == b'_');

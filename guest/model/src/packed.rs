@@ -61,6 +61,13 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     let cut = text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or_default();
     // At most u16::MAX, so the two low bytes are all of it.
     let [low, high, ..] = cut.len().to_le_bytes();
+    out.reserve(2 + cut.len());
     out.extend_from_slice(&[low, high]);
-    out.extend_from_slice(cut.as_bytes());
+    // Pieces of constant size are single stores. A copy of unknown length is a call out of the sandbox, and dearer than
+    // the few bytes of a usual text.
+    let (eights, rest) = cut.as_bytes().as_chunks::<8>();
+    let (twos, rest) = rest.as_chunks::<2>();
+    eights.iter().for_each(|piece| out.extend_from_slice(piece));
+    twos.iter().for_each(|piece| out.extend_from_slice(piece));
+    rest.iter().for_each(|byte| out.push(*byte));
 }

@@ -42,10 +42,7 @@ impl<'a> Report<'a> {
 
     /// What a server answers for a head that is too large to be handed to the gate.
     pub(crate) fn too_large(limit: HeadTooLarge, revision: Revision, now: UnixTime, client: IpAddr) -> Report<'static> {
-        let reason = match limit {
-            HeadTooLarge::Headers | HeadTooLarge::Bytes => Reason::HeadTooLarge,
-            HeadTooLarge::Target => Reason::TargetTooLong,
-        };
+        let reason = Reason::from(limit);
         let step = Step { check: "request".to_owned(), outcome: Outcome::Fail, detail: limit.to_string() };
         let details = Details::of(Facts::unknown(revision, now, client));
         Report { verdict: Verdict::Deny(reason), details, steps: vec![step] }

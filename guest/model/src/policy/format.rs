@@ -319,6 +319,9 @@ pub enum LoadError {
         /// `base` or `delta`.
         expected: &'static str,
     },
+    /// The delta has another seed than the policy.
+    #[error("the delta is of another installation: its seed is not the policy's")]
+    ForeignInstallation,
     /// The delta is for another revision.
     #[error("the delta applies to revision {from}, the policy is at revision {at}")]
     WrongRevision {
