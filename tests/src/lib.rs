@@ -1,1 +1,4 @@
-//! stub
+//! What the tests that cross crates share.
+
+pub mod corpus;
+pub mod random;

@@ -2,7 +2,7 @@
 
 use portcullis_model::credential::{Kind, MAX_KEY_BYTES, SecretDigest};
 use portcullis_model::facts::Proof;
-use portcullis_model::policy::{Credential, Place, Policy, Service, Tenant};
+use portcullis_model::policy::{Accept, Credential, Place, Policy, Service, Tenant};
 use portcullis_model::verdict::Reason;
 use sha2::{Digest as _, Sha256};
 
@@ -16,11 +16,12 @@ pub(crate) struct Verified<'p> {
     pub(crate) tenant: Tenant<'p>,
     pub(crate) kind: Kind,
     pub(crate) proof: Proof,
-    /// Where it stood in the request; nowhere where recorded facts are judged.
-    pub(crate) place: Option<Place<'p>>,
+    /// How it was presented; nothing where recorded facts are judged.
+    pub(crate) accept: Option<Accept<'p>>,
 }
 
 /// Proves the request's credential.
+#[inline(always)]
 pub(crate) fn authenticate<'p>(
     request: &Request<'_>,
     policy: &'p Policy,
@@ -30,7 +31,7 @@ pub(crate) fn authenticate<'p>(
     let Some(presented) = request.presented(service)? else { return Err(Reason::CredentialMissing) };
     let key = &presented.key;
     // Every key that was ever made is of visible ASCII. Two keys that a client joined with a comma and a space are not.
-    if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().all(u8::is_ascii_graphic) {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().fold(true, |all, b| all & b.is_ascii_graphic()) {
         return Err(Reason::CredentialMalformed);
     }
     let digest = SecretDigest::new(Sha256::digest(key).into());
@@ -45,15 +46,16 @@ pub(crate) fn authenticate<'p>(
     }
     trace.step(Check::Credential, Outcome::Pass, || {
         let (id, tenant) = (credential.id().unwrap_or("?"), tenant.id().unwrap_or("?"));
-        format!("{kind} key `{id}` of tenant `{tenant}`, from {}", place(presented.accept.place))
+        format!("{kind} key `{id}` of tenant `{tenant}`, from {}", place(presented.accept))
     });
-    Ok(Verified { credential, tenant, kind, proof: Proof::Key, place: Some(presented.accept.place) })
+    Ok(Verified { credential, tenant, kind, proof: Proof::Key, accept: Some(presented.accept) })
 }
 
-fn place(place: Place<'_>) -> String {
-    match place {
-        Place::Header(name) => format!("the header `{name}`"),
-        Place::Parameter(name) => format!("the query parameter `{name}`"),
-        Place::Scheme(scheme) => format!("`Authorization: {scheme}`"),
+fn place(accept: Accept<'_>) -> String {
+    let name = accept.name().unwrap_or("?");
+    match accept.place {
+        Place::Header => format!("the header `{name}`"),
+        Place::Parameter => format!("the query parameter `{name}`"),
+        Place::Scheme => format!("`Authorization: {name}`"),
     }
 }

@@ -16,7 +16,7 @@ use crate::trace::{Check, Outcome, Trace};
 pub(crate) struct Question<'q, 'p> {
     pub(crate) service: &'q Service<'p>,
     pub(crate) verified: &'q Verified<'p>,
-    pub(crate) path: &'q Path<'q>,
+    pub(crate) path: &'p Path<'p>,
     pub(crate) method: Option<Method>,
     pub(crate) client: IpAddr,
     pub(crate) signature: SignatureState,
@@ -27,11 +27,12 @@ pub(crate) struct Question<'q, 'p> {
 #[derive(Default)]
 pub(crate) struct Found<'p> {
     pub(crate) endpoint: Option<Endpoint<'p>>,
-    pub(crate) application: String,
+    pub(crate) application: &'p str,
     pub(crate) observed: Vec<Reason>,
 }
 
 /// Goes through the checks in their order; the first that fails is the reason.
+#[inline(always)]
 pub(crate) fn authorize<'p>(
     question: &Question<'_, 'p>,
     found: &mut Found<'p>,
@@ -43,7 +44,7 @@ pub(crate) fn authorize<'p>(
     let matched = endpoint(question, trace)?;
     let application = matched.target.application_segment.and_then(|number| question.path.segment(number));
     found.endpoint = Some(matched.endpoint);
-    found.application.push_str(application.unwrap_or_default());
+    found.application = application.unwrap_or_default();
 
     let settings = question.verified.tenant.settings(&matched.endpoint)?;
     address(settings.ranges, question.client, Check::EndpointAddress, Reason::AddressNotInEndpoint, trace)?;

@@ -1,10 +1,13 @@
 //! A loaded policy and the questions it answers.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use portcullis_model::answer::{Details, Place as Strip};
-use portcullis_model::facts::{CredentialFacts, Facts, ReplayAnswer, SignatureState};
+use portcullis_model::facts::{CredentialFacts, Facts, ReplayAnswer};
+use portcullis_model::head::{HeadFault, Packed};
 use portcullis_model::id::Revision;
 use portcullis_model::method::Method;
-use portcullis_model::policy::{Counts, LoadError, Place, Policy, PreparedDelta, Service};
+use portcullis_model::policy::{Accept, Counts, LoadError, Place, Policy, PreparedDelta, Service};
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
 
@@ -53,31 +56,39 @@ impl Gate {
     /// The verdict depends on the policy, its confirmation, and `input` alone.
     pub fn decide(&self, input: Input<'_>, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
         out.clear();
-        let revision = self.policy.as_ref().map_or(Revision(0), Policy::revision);
-        let nowhere = std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
-        let mut decision = Decision { facts: Facts::unknown(revision, input.now, nowhere), challenge: "" };
-        decision.facts.replay = input.replay;
+        let nowhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let facts = Facts { replay: input.replay, ..Facts::unknown(self.revision(), input.now, nowhere) };
+        let mut decision = Decision::new(facts);
+        let head = Packed::open(input.head);
+        if let Ok(head) = &head {
+            decision.details.facts.client = head.peer;
+        }
         let policy = match self.fresh_policy(input.now, trace) {
             Ok(policy) => policy,
             Err(reason) => return decision.denied(reason, trace, out),
         };
-        let request = match Request::accept(input.head) {
+        let head = match head {
+            Ok(head) => head,
+            Err(HeadFault::TooLarge(too_large)) => return decision.denied(too_large.into(), trace, out),
+            Err(HeadFault::Malformed) => return decision.denied(Reason::HeadMalformed, trace, out),
+        };
+        let request = match Request::accept(head) {
             Ok(request) => request,
             Err(reason) => return decision.denied(reason, trace, out),
         };
         let method = request.known_method();
-        decision.facts.client = request.peer();
-        decision.facts.method = request.method;
-        decision.facts.host = &request.host;
-        decision.facts.path = request.path.wire;
+        decision.details.facts.method = request.method;
+        decision.details.facts.host = &request.host;
+        decision.details.facts.path = request.path.wire;
         trace.step(Check::Request, Outcome::Pass, || {
             format!("{} {}{}", request.method, request.host, request.path.wire)
         });
-        decision.facts.client = match client::address(&request, policy) {
+        let client = match client::address(&request, policy) {
             Ok(client) => client,
             Err(reason) => return decision.denied(reason, trace, out),
         };
-        trace.step(Check::Client, Outcome::Pass, || client_detail(decision.facts.client, request.peer()));
+        decision.details.facts.client = client;
+        trace.step(Check::Client, Outcome::Pass, || client_detail(client, request.peer()));
         let service = match route(policy, &request.host, &request.path, trace) {
             Ok(service) => service,
             Err(reason) => return decision.denied(reason, trace, out),
@@ -97,13 +108,18 @@ impl Gate {
     /// Normalisation and proof are taken from the facts; everything after them is judged anew.
     pub fn judge(&self, facts: &Facts<'_>, now: UnixTime, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
         out.clear();
-        let revision = self.policy.as_ref().map_or(Revision(0), Policy::revision);
         // What the policy says about the request is found again.
-        let facts = Facts { revision, now, service: "", endpoint: "", application: "", ..*facts };
-        let mut decision = Decision { facts: Facts { credential: None, tenant: "", ..facts }, challenge: "" };
-        let Some(policy) = &self.policy else {
-            return decision.denied(Reason::PolicyMissing, trace, out);
-        };
+        let mut decision = Decision::new(Facts {
+            revision: self.revision(),
+            now,
+            service: "",
+            endpoint: "",
+            application: "",
+            tenant: "",
+            credential: None,
+            ..*facts
+        });
+        let Some(policy) = &self.policy else { return decision.denied(Reason::PolicyMissing, trace, out) };
         let path = match Path::accept(facts.path) {
             Ok(path) => path,
             Err(reason) => return decision.denied(reason, trace, out),
@@ -179,6 +195,10 @@ impl Gate {
         }
     }
 
+    fn revision(&self) -> Revision {
+        self.policy.as_ref().map_or(Revision(0), Policy::revision)
+    }
+
     fn fresh_policy(&self, now: UnixTime, trace: &mut impl Trace) -> Result<&Policy, Reason> {
         let policy = self.policy.as_ref().ok_or(Reason::PolicyMissing)?;
         let (skew, staleness) = policy.limits()?;
@@ -193,79 +213,91 @@ impl Gate {
     }
 }
 
-/// A decision on its way: what is known so far.
+/// A decision on its way. What is known so far is filled in where it stays: moving it costs more than a check.
 struct Decision<'d> {
-    facts: Facts<'d>,
-    challenge: &'d str,
+    details: Details<'d>,
+    service: Option<Service<'d>>,
 }
 
 impl<'d> Decision<'d> {
+    #[inline(always)]
+    fn new(facts: Facts<'d>) -> Self {
+        Decision { details: Details::of(facts), service: None }
+    }
+
     fn of_service(&mut self, service: &Service<'d>) -> Result<(), Reason> {
-        self.facts.service = service.id()?;
-        self.challenge = service.challenge()?;
+        self.details.facts.service = service.id()?;
+        self.service = Some(*service);
         Ok(())
     }
 
+    fn of_credential(&mut self, verified: &Verified<'d>) -> Result<(), Reason> {
+        let credential = verified.credential;
+        self.details.facts.tenant = verified.tenant.id()?;
+        self.details.facts.credential = Some(CredentialFacts {
+            id: credential.id()?,
+            kind: verified.kind,
+            proof: verified.proof,
+            secret_version: credential.version(),
+        });
+        self.details.strip = verified.accept.map(strip).transpose()?;
+        Ok(())
+    }
+
+    #[inline(always)]
     fn authorized(
-        mut self,
+        &mut self,
         service: &Service<'d>,
         verified: &Verified<'d>,
-        path: &Path<'_>,
+        path: &'d Path<'_>,
         method: Option<Method>,
         trace: &mut impl Trace,
         out: &mut Vec<u8>,
     ) -> Verdict {
-        let credential = verified.credential;
-        match (credential.id(), verified.tenant.id()) {
-            (Ok(id), Ok(tenant)) => {
-                self.facts.tenant = tenant;
-                self.facts.credential = Some(CredentialFacts {
-                    id,
-                    kind: verified.kind,
-                    proof: verified.proof,
-                    secret_version: credential.version(),
-                });
-            }
-            (Err(unreadable), _) | (_, Err(unreadable)) => {
-                return self.denied(unreadable.into(), trace, out);
-            }
+        if let Err(reason) = self.of_credential(verified) {
+            return self.denied(reason, trace, out);
         }
-        let Decision { facts, challenge } = self;
-        let signature = if verified.place.is_some() { SignatureState::Absent } else { facts.signature };
-        let question = Question { service, verified, path, method, client: facts.client, signature, now: facts.now };
+        let Facts { client, now, signature, .. } = self.details.facts;
+        let question = Question { service, verified, path, method, client, signature, now };
         let mut found = Found::default();
         let result = authorize(&question, &mut found, trace);
-        let endpoint = found.endpoint.map(|endpoint| endpoint.id()).transpose();
-        let result = result.and_then(|()| endpoint.map(|_| ()).map_err(Reason::from));
-        let facts = Facts {
-            endpoint: endpoint.ok().flatten().unwrap_or_default(),
-            application: &found.application,
-            signature,
-            ..facts
-        };
-        match result {
-            Ok(()) => {
-                let strip = verified.place.map(|place| match place {
-                    Place::Header(name) => Strip::Header(name),
-                    Place::Parameter(name) => Strip::Parameter(name),
-                    Place::Scheme(_) => Strip::Header("authorization"),
-                });
-                Details { strip, observed: found.observed, ..Details::of(facts) }.pack(out);
+        self.details.facts.application = found.application;
+        self.details.observed = found.observed;
+        let endpoint = found.endpoint.map_or(Ok(""), |endpoint| endpoint.id());
+        match result.and_then(|()| Ok(endpoint?)) {
+            Ok(endpoint) => {
+                self.details.facts.endpoint = endpoint;
+                self.details.pack(out);
                 Verdict::Allow
             }
             Err(reason) => {
-                let decision = Decision { facts, challenge };
-                decision.denied(reason, trace, out)
+                self.details.facts.endpoint = endpoint.unwrap_or_default();
+                self.denied(reason, trace, out)
             }
         }
     }
 
-    fn denied(self, reason: Reason, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
+    #[cold]
+    fn denied(&mut self, reason: Reason, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
         trace.step(Check::of(reason), Outcome::Fail, || reason.text().to_owned());
-        let challenge = if reason.status() == 401 { self.challenge } else { "" };
-        Details { challenge, ..Details::of(self.facts) }.pack(out);
+        self.details.strip = None;
+        self.details.challenge = match self.service {
+            // A policy that cannot be read has denied the request already, or does now.
+            Some(service) if reason.status() == 401 => service.challenge().unwrap_or_default(),
+            Some(_) | None => "",
+        };
+        self.details.pack(out);
         Verdict::Deny(reason)
     }
+}
+
+/// What an allow strips from the request so that the credential goes no further.
+fn strip(accept: Accept<'_>) -> Result<Strip<'_>, Reason> {
+    Ok(match accept.place {
+        Place::Header => Strip::Header(accept.name()?),
+        Place::Parameter => Strip::Parameter(accept.name()?),
+        Place::Scheme => Strip::Header("authorization"),
+    })
 }
 
 fn route<'p>(policy: &'p Policy, host: &str, path: &Path<'_>, trace: &mut impl Trace) -> Result<Service<'p>, Reason> {
@@ -293,9 +325,9 @@ fn recorded<'p>(
     if !service.serves(&tenant)? {
         return Err(Reason::CredentialForeign);
     }
-    Ok(Verified { credential, tenant, kind: credential.kind()?, proof: facts.proof, place: None })
+    Ok(Verified { credential, tenant, kind: credential.kind()?, proof: facts.proof, accept: None })
 }
 
-fn client_detail(client: std::net::IpAddr, peer: std::net::IpAddr) -> String {
+fn client_detail(client: IpAddr, peer: IpAddr) -> String {
     if client == peer { format!("{client}") } else { format!("{client}, as the trusted proxy {peer} says") }
 }

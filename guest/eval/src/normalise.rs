@@ -6,11 +6,13 @@
 use std::borrow::Cow;
 
 use portcullis_model::answer::RESERVED_HEADER_PREFIX;
-use portcullis_model::head::{HeadFault, HeadTooLarge, Packed};
+use portcullis_model::head::Packed;
 use portcullis_model::method::Method;
-use portcullis_model::policy::{Accept, MAX_SEGMENTS, Place, Service};
+use portcullis_model::policy::{Accept, MAX_ACCEPTED, MAX_SEGMENTS, Place, Service};
 use portcullis_model::verdict::Reason;
 
+/// The longest method in bytes: it is one of the facts, which must fit an answer. The longest that is registered has 17.
+const MAX_METHOD_BYTES: usize = 32;
 /// The longest host name in bytes (RFC 1035 section 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 
@@ -24,6 +26,7 @@ pub(crate) struct Request<'a> {
     pub(crate) path: Path<'a>,
     query: Option<&'a str>,
     authorization: Option<&'a [u8]>,
+    connection: bool,
     pub(crate) hops: Hops,
 }
 
@@ -50,12 +53,8 @@ pub(crate) struct Presented<'a, 'p> {
 
 impl<'a> Request<'a> {
     /// Accepts or refuses a head, by everything that does not depend on the service.
-    pub(crate) fn accept(bytes: &'a [u8]) -> Result<Self, Reason> {
-        let head = Packed::open(bytes).map_err(|fault| match fault {
-            HeadFault::TooLarge(HeadTooLarge::Target) => Reason::TargetTooLong,
-            HeadFault::TooLarge(HeadTooLarge::Headers | HeadTooLarge::Bytes) => Reason::HeadTooLarge,
-            HeadFault::Malformed => Reason::HeadMalformed,
-        })?;
+    #[inline(always)]
+    pub(crate) fn accept(head: Packed<'a>) -> Result<Self, Reason> {
         let method = method(head.method)?;
         let (path, query) = target(head.target)?;
         if !names_are_tokens(head.names) || has_control(head.values) {
@@ -63,8 +62,8 @@ impl<'a> Request<'a> {
         }
         let fields = Fields::find(&head)?;
         let host = host(fields.host, head.authority)?;
-        let hops = fields.hops;
-        Ok(Request { head, method, host, path, query, authorization: fields.authorization, hops })
+        let Fields { authorization, connection, hops, .. } = fields;
+        Ok(Request { head, method, host, path, query, authorization, connection, hops })
     }
 
     /// The connection's other end.
@@ -85,60 +84,72 @@ impl<'a> Request<'a> {
     }
 
     /// The one credential that the service accepts from this request, if there is one.
+    #[inline(always)]
     pub(crate) fn presented<'p>(&self, service: &Service<'p>) -> Result<Option<Presented<'a, 'p>>, Reason> {
         let mut presented = None;
-        for accept in service.accepts() {
+        let mut in_headers: [Option<Accept<'p>>; MAX_ACCEPTED] = [None; MAX_ACCEPTED];
+        // Bit n: a field with a name of n bytes is looked for.
+        let mut lengths = 0u64;
+        for (place, accept) in in_headers.iter_mut().zip(service.accepts()?) {
             let accept = accept?;
             let key = match accept.place {
-                Place::Header(name) => self.header_key(name)?,
-                Place::Parameter(name) => self.parameter_key(name)?,
-                Place::Scheme(scheme) => {
-                    self.authorization.and_then(|value| after_scheme(value, scheme)).map(Cow::Borrowed)
+                Place::Header => {
+                    lengths |= length_bit(accept.raw_name());
+                    *place = Some(accept);
+                    None
+                }
+                Place::Parameter => self.parameter_key(accept.raw_name())?,
+                Place::Scheme => {
+                    self.authorization.and_then(|value| after_scheme(value, accept.raw_name())).map(Cow::Borrowed)
                 }
             };
-            if let Some(key) = key {
-                if presented.is_some() {
-                    return Err(Reason::CredentialsTwo);
-                }
-                presented = Some(Presented { accept, key });
+            only_one(&mut presented, accept, key)?;
+        }
+        for (field, value) in self.head.headers() {
+            if lengths & length_bit(field) == 0 {
+                continue;
             }
+            for accept in in_headers.into_iter().flatten() {
+                if named(field, accept.raw_name())? {
+                    only_one(&mut presented, accept, Some(Cow::Borrowed(trim(value))))?;
+                }
+            }
+        }
+        if self.connection {
+            self.connection_spares(service)?;
         }
         Ok(presented)
     }
 
-    #[inline]
-    fn header_key(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Reason> {
-        let mut key = None;
-        for (field, value) in self.head.headers() {
-            // First, as a key's field may have a name as long as this.
-            if field.len() == CONNECTION.len() && is(field, CONNECTION) == Likeness::Same && lists(value, name) {
-                return Err(Reason::ConnectionSecurity);
-            }
-            if field.len() != name.len() {
-                continue;
-            }
-            match is(field, name.as_bytes()) {
-                Likeness::Other => {}
-                Likeness::Underscored => return Err(Reason::HeaderUnderscore),
-                Likeness::Same if key.is_some() => return Err(Reason::CredentialDoubled),
-                Likeness::Same => key = Some(Cow::Borrowed(trim(value))),
+    /// Refuses a Connection field that names a header field in which the service accepts a credential.
+    fn connection_spares(&self, service: &Service<'_>) -> Result<(), Reason> {
+        for value in self.values("connection") {
+            for accept in service.accepts()? {
+                let accept = accept?;
+                if accept.place == Place::Header && lists(value, accept.raw_name()) {
+                    return Err(Reason::ConnectionSecurity);
+                }
             }
         }
-        Ok(key)
+        Ok(())
     }
 
-    fn parameter_key(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Reason> {
+    fn parameter_key(&self, name: &[u8]) -> Result<Option<Cow<'a, [u8]>>, Reason> {
+        let Some(query) = self.query else { return Ok(None) };
         let mut key = None;
-        let query = self.query.unwrap_or_default().as_bytes();
-        for parameter in query.split(|b| *b == b'&') {
+        for parameter in query.as_bytes().split(|b| *b == b'&') {
+            // The name, or a disguise of it, which is never shorter than what it hides.
+            if parameter.len() < name.len() {
+                continue;
+            }
             let end = parameter.iter().position(|b| *b == b'=').unwrap_or(parameter.len());
             let given = parameter.get(..end).unwrap_or_default();
-            if given == name.as_bytes() {
+            if given == name {
                 if key.is_some() {
                     return Err(Reason::CredentialDoubled);
                 }
                 key = Some(form_decoded(parameter.get(end + 1..).unwrap_or_default()));
-            } else if is_disguised(given, name) {
+            } else if given.len() >= name.len() && is_disguised(given, name) {
                 return Err(Reason::QueryDisguisedKey);
             }
         }
@@ -188,13 +199,12 @@ impl<'a> Path<'a> {
 }
 
 fn method(bytes: &[u8]) -> Result<&str, Reason> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Reason::MethodMalformed)?;
-    match text {
-        "TRACE" | "CONNECT" => Err(Reason::MethodRefused),
-        _ if text.is_empty() || !bytes.iter().all(|b| b.is_ascii_uppercase() || *b == b'-') => {
-            Err(Reason::MethodMalformed)
-        }
-        _ => Ok(text),
+    match bytes {
+        b"TRACE" | b"CONNECT" => Err(Reason::MethodRefused),
+        [] => Err(Reason::MethodMalformed),
+        _ if bytes.len() > MAX_METHOD_BYTES => Err(Reason::MethodMalformed),
+        _ if !bytes.iter().all(|b| b.is_ascii_uppercase() || *b == b'-') => Err(Reason::MethodMalformed),
+        _ => std::str::from_utf8(bytes).map_err(|_| Reason::MethodMalformed),
     }
 }
 
@@ -322,14 +332,10 @@ fn form_decoded(value: &[u8]) -> Cow<'_, [u8]> {
 
 /// Whether a parameter is not the named one, but some server would take it for that: encoded, in another case, or as a
 /// member of a list (`name[]`).
-fn is_disguised(given: &[u8], name: &str) -> bool {
-    // A disguise is never shorter than what it hides.
-    if given.len() < name.len() {
-        return false;
-    }
+fn is_disguised(given: &[u8], name: &[u8]) -> bool {
     let decoded = form_decoded(given);
     let plain = decoded.split(|b| *b == b'[').next().unwrap_or_default();
-    plain.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+    plain.trim_ascii().eq_ignore_ascii_case(name)
 }
 
 /// The header fields that have a meaning whatever the service.
@@ -337,15 +343,15 @@ fn is_disguised(given: &[u8], name: &str) -> bool {
 struct Fields<'a> {
     host: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
+    connection: bool,
     hops: Hops,
 }
-
-const CONNECTION: &[u8] = b"connection";
 
 /// The header fields that `Connection` must not name, besides the service's own.
 const SECURITY_FIELDS: [&str; 5] = ["host", "date", "authorization", "forwarded", "x-forwarded-for"];
 
 impl<'a> Fields<'a> {
+    #[inline(always)]
     fn find(head: &Packed<'a>) -> Result<Self, Reason> {
         let mut fields = Fields::default();
         let mut date = false;
@@ -364,9 +370,10 @@ impl<'a> Fields<'a> {
                     date = true;
                 }
                 9 if named(name, b"forwarded")? => fields.hops.forwarded = true,
-                10 if name.eq_ignore_ascii_case(CONNECTION) => {
+                10 if name.eq_ignore_ascii_case(b"connection") => {
+                    fields.connection = true;
                     let reserved = || list(value).any(|option| starts_reserved(option) != Likeness::Other);
-                    if SECURITY_FIELDS.iter().any(|field| lists(value, field)) || reserved() {
+                    if SECURITY_FIELDS.iter().any(|field| lists(value, field.as_bytes())) || reserved() {
                         return Err(Reason::ConnectionSecurity);
                     }
                 }
@@ -377,11 +384,36 @@ impl<'a> Fields<'a> {
                 }
                 15 if named(name, b"x-forwarded-for")? => fields.hops.x_forwarded_for = true,
                 13.. if starts_reserved(name) == Likeness::Underscored => return Err(Reason::HeaderUnderscore),
+                // RFC 9110 section 5.1: a name has at least one character.
+                0 => return Err(Reason::HeaderMalformed),
                 _ => {}
             }
         }
         Ok(fields)
     }
+}
+
+/// Keeps the first key that is presented, and refuses a second.
+fn only_one<'a, 'p>(
+    presented: &mut Option<Presented<'a, 'p>>,
+    accept: Accept<'p>,
+    key: Option<Cow<'a, [u8]>>,
+) -> Result<(), Reason> {
+    match (presented.as_ref(), key) {
+        (_, None) => Ok(()),
+        (Some(first), Some(_)) if first.accept == accept => Err(Reason::CredentialDoubled),
+        (Some(_), Some(_)) => Err(Reason::CredentialsTwo),
+        (None, Some(key)) => {
+            *presented = Some(Presented { accept, key });
+            Ok(())
+        }
+    }
+}
+
+/// The bit that stands for a name's length; the last one for all that are longer.
+#[inline]
+fn length_bit(name: &[u8]) -> u64 {
+    1 << name.len().min(63)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -429,8 +461,8 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(trim)
 }
 
-fn lists(value: &[u8], name: &str) -> bool {
-    list(value).any(|option| is(option, name.as_bytes()) != Likeness::Other)
+fn lists(value: &[u8], name: &[u8]) -> bool {
+    list(value).any(|option| is(option, name) != Likeness::Other)
 }
 
 /// Without optional white space at either end (RFC 9110 section 5.6.3).
@@ -442,9 +474,9 @@ fn trim(value: &[u8]) -> &[u8] {
 }
 
 /// What follows the scheme in an Authorization field, where it is that scheme.
-fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+fn after_scheme<'a>(value: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
     let (given, rest) = value.split_at_checked(scheme.len())?;
-    let is_scheme = given.eq_ignore_ascii_case(scheme.as_bytes());
+    let is_scheme = given.eq_ignore_ascii_case(scheme);
     match rest.first() {
         None | Some(b' ' | b'\t') if is_scheme => Some(trim(rest)),
         _ => None,
@@ -499,17 +531,19 @@ fn address(given: &[u8]) -> Option<(&str, bool)> {
     ok.then(|| (name, name.bytes().any(|b| b.is_ascii_uppercase())))
 }
 
-/// Nothing, or a colon and one to five digits.
+/// Nothing, or a colon and the digits of a port.
 fn is_port(text: &[u8]) -> bool {
     match text {
         [] => true,
-        [b':', digits @ ..] => matches!(digits.len(), 1..=5) && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => {
+            let plain = matches!(digits.len(), 1..=5) && digits.iter().all(u8::is_ascii_digit);
+            plain && std::str::from_utf8(digits).is_ok_and(|digits| digits.parse::<u16>().is_ok())
+        }
         _ => false,
     }
 }
 
-/// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token). Empty names are caught by their hosts'
-/// parsers; here an empty name equals nothing.
+/// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token).
 fn names_are_tokens(names: &[u8]) -> bool {
     // One sweep without branches over what names are made of almost always.
     let plain = |b: u8| b.is_ascii_alphanumeric() | (b == b'-') | (b == b'_');

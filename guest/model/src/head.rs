@@ -161,6 +161,7 @@ impl<'a> Packed<'a> {
     ///
     /// # Errors
     /// [`HeadFault::TooLarge`] where a limit is exceeded, [`HeadFault::Malformed`] where the buffer is not a packed head.
+    #[inline(always)]
     pub fn open(bytes: &'a [u8]) -> Result<Self, HeadFault> {
         if bytes.len() > MAX_HEAD_BYTES {
             return Err(HeadFault::TooLarge(HeadTooLarge::Bytes));
@@ -175,6 +176,7 @@ impl<'a> Packed<'a> {
         Ok(head)
     }
 
+    #[inline(always)]
     fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
         let mut reader = Reader::new(bytes);
         let [format, flags] = reader.array()?;

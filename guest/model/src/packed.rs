@@ -58,10 +58,16 @@ impl<'a> Reader<'a> {
 ///
 /// A text longer than that is cut at a character's end: every caller is bounded far below it.
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    let cut = text.floor_char_boundary(usize::from(length));
-    let bytes = text.as_bytes().get(..cut).unwrap_or_default();
-    // `cut` is at most `length`, so this cannot saturate.
-    out.extend_from_slice(&u16::try_from(cut).unwrap_or(u16::MAX).to_le_bytes());
-    out.extend_from_slice(bytes);
+    let cut = text.get(..text.floor_char_boundary(usize::from(u16::MAX))).unwrap_or_default();
+    // At most u16::MAX, so the two low bytes are all of it.
+    let [low, high, ..] = cut.len().to_le_bytes();
+    out.reserve(2 + cut.len());
+    out.extend_from_slice(&[low, high]);
+    // Pieces of constant size are single stores. A copy of unknown length is a call out of the sandbox, and dearer than
+    // the few bytes of a usual text.
+    let (eights, rest) = cut.as_bytes().as_chunks::<8>();
+    let (twos, rest) = rest.as_chunks::<2>();
+    eights.iter().for_each(|piece| out.extend_from_slice(piece));
+    twos.iter().for_each(|piece| out.extend_from_slice(piece));
+    rest.iter().for_each(|byte| out.push(*byte));
 }

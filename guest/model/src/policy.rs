@@ -18,6 +18,7 @@
 mod build;
 pub mod format;
 mod index;
+mod inspect;
 mod layers;
 mod overlay;
 mod paths;
@@ -27,14 +28,15 @@ mod records;
 
 pub use build::{BuildError, build, build_delta};
 pub use format::{LoadError, MAX_POLICY_BYTES};
+pub use inspect::{Compiled, Contents, Tally};
 pub use layers::{Counts, Policy};
 pub use overlay::{MAX_OVERLAY_BYTES, MAX_OVERLAY_LAYERS};
 pub use paths::{MAX_SEGMENTS, Target};
 pub use prepare::PreparedDelta;
 pub use ranges::Ranges;
 pub use records::{
-    Accept, ApplicationSet, Creator, Credential, Endpoint, EndpointSet, Grant, Group, Matched, NoMatch, Place, Service,
-    Settings, SignatureMode, Tenant, User,
+    Accept, ApplicationSet, Creator, Credential, Endpoint, EndpointSet, Grant, Group, MAX_ACCEPTED, Matched, NoMatch,
+    Place, Service, Settings, SignatureMode, Tenant, User,
 };
 
 /// A part of the policy lies outside its bytes or says something impossible.

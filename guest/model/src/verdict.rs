@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::head::HeadTooLarge;
 use crate::policy::Unreadable;
 
 /// May this caller use this endpoint now?
@@ -216,6 +217,16 @@ reasons! {
     97 CreatorLacksEndpoint   "creator-lacks-endpoint"  403 Forbidden "the key's creator has no permission for this endpoint and method now"
     98 ApplicationNotNamed    "application-not-named"   403 Forbidden "the key is confined to applications and the endpoint names none"
     99 ApplicationNotAllowed  "application-not-allowed" 403 Forbidden "the application is not among those of the key"
+}
+
+/// A head that exceeds a limit is refused by whoever notices first: the host that packs it, or the gate that opens it.
+impl From<HeadTooLarge> for Reason {
+    fn from(too_large: HeadTooLarge) -> Reason {
+        match too_large {
+            HeadTooLarge::Target => Reason::TargetTooLong,
+            HeadTooLarge::Headers | HeadTooLarge::Bytes => Reason::HeadTooLarge,
+        }
+    }
 }
 
 /// A policy that cannot be read denies.

@@ -1,2 +1,113 @@
-//! stub
-fn main() {}
+//! `portcullis`: the gate from the command line.
+//!
+//! The program decides nothing itself: `check` asks the component in its sandbox, as every other host does. It holds no
+//! secret longer than one request, and no header value, query or URL ever reaches its output.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`check`] | one request against a policy: the command |
+//! | [`request`], [`raw`] | the request, from arguments or from the bytes a client sent |
+//! | [`sandbox`] | the engine, with a cache of its compiled code |
+//! | [`report`] | a verdict explained, for people and as JSON |
+//! | [`policy`] | making and reading policies: build, inspect, diff |
+//! | [`document`] | a file as the policy, delta or source that it holds |
+//! | [`input`], [`output`] | files and the standard streams |
+//! | [`error`] | everything that can go wrong, each with its remedy |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests"))]
+
+mod check;
+mod document;
+mod error;
+mod input;
+mod output;
+mod policy;
+mod raw;
+mod report;
+mod request;
+mod sandbox;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Decides whether a caller may use an HTTP API, and says why.
+#[derive(Parser)]
+#[command(name = "portcullis", version, max_term_width = 100, arg_required_else_help = true, after_long_help = HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const HELP: &str = "\
+Exit codes:
+  0  allow, or done
+  1  deny
+  2  error: the arguments, a file or a request could not be read; nothing was decided or written
+
+Examples:
+  portcullis check --policy policy.json -H @key.txt https://api.shop.example/v1/events
+  portcullis policy build policy.json
+  portcullis policy diff policy.json next.json -o next.ptcdelta
+
+`portcullis COMMAND --help` tells more.";
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Args),
+    Policy(policy::Args),
+}
+
+/// How a command that did not fail ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Exit {
+    /// It did what was asked; of a request: allow.
+    Success,
+    /// The request is denied.
+    Denied,
+}
+
+/// The exit code of everything that could not be done; clap uses the same for usage errors.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let done = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(usage) => return refuse(usage),
+    };
+    match done {
+        Ok(Exit::Success) => ExitCode::SUCCESS,
+        Ok(Exit::Denied) => ExitCode::from(1),
+        Err(error) => {
+            // Where even standard error is closed, the exit code has to do.
+            let _ = writeln!(anstream::stderr(), "error: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Exit, Error> {
+    match command {
+        Command::Check(args) => check::run(&args),
+        Command::Policy(args) => policy::run(&args),
+    }
+}
+
+/// Shows help, the version or a usage error. A stray argument may be half of an unquoted header, so it is not repeated.
+fn refuse(mut usage: clap::Error) -> ExitCode {
+    if let Some(ContextValue::String(argument)) = usage.get(ContextKind::InvalidArg)
+        && usage.kind() == clap::error::ErrorKind::UnknownArgument
+        && !argument.starts_with('-')
+    {
+        usage.insert(ContextKind::InvalidArg, ContextValue::String("(not shown, it may be a key)".to_owned()));
+        let tip = "a header field is one argument, in quotes: -H 'Name: value'";
+        usage.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    let code = usage.exit_code();
+    let _ = usage.print();
+    ExitCode::from(u8::try_from(code).unwrap_or(FAILED))
+}

@@ -192,6 +192,14 @@ impl Fragment {
         self.bytes.len()
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     #[expect(clippy::indexing_slicing, reason = "a section's number is below the array's length")]
     pub(crate) fn count(&self, section: Section) -> u32 {
         self.sections[section as usize].1
@@ -311,6 +319,9 @@ pub enum LoadError {
         /// `base` or `delta`.
         expected: &'static str,
     },
+    /// The delta has another seed than the policy.
+    #[error("the delta is of another installation: its seed is not the policy's")]
+    ForeignInstallation,
     /// The delta is for another revision.
     #[error("the delta applies to revision {from}, the policy is at revision {at}")]
     WrongRevision {

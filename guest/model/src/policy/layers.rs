@@ -334,11 +334,18 @@ pub(super) fn base_credential(base: &Fragment, digest: &[u8; 32]) -> Result<Opti
     for number in index::probe(base.section(Section::CredentialIndex)?, index::hash(base.keys, digest)) {
         let number = number?;
         let record: &[u8; 64] = base.record(Section::Credentials, number)?;
-        if record.first_chunk::<32>().is_some_and(|known| known.ct_eq(digest).into()) {
+        if record.first_chunk::<32>().is_some_and(|known| words(known).ct_eq(&words(digest)).into()) {
             return Ok(Some(number));
         }
     }
     Ok(None)
+}
+
+/// A digest as four words: compared in constant time, they take a quarter of the steps of their bytes.
+#[inline]
+fn words(digest: &[u8; 32]) -> [u64; 4] {
+    let (words, _) = digest.as_chunks();
+    std::array::from_fn(|at| words.get(at).copied().map_or(0, u64::from_le_bytes))
 }
 
 /// The number of the base's route for that host pattern.

@@ -51,6 +51,9 @@ impl Policy {
         if fragment.kind != FragmentKind::Delta {
             return Err(LoadError::WrongKind { expected: "delta" });
         }
+        if fragment.keys != self.base.fragment.keys {
+            return Err(LoadError::ForeignInstallation);
+        }
         if fragment.from != self.revision || fragment.revision <= self.revision {
             return Err(LoadError::WrongRevision { from: fragment.from, at: self.revision });
         }

@@ -64,7 +64,7 @@ impl<'p> Here<'p> {
 }
 
 /// The most ways in which one service accepts credentials: each is looked for in every request.
-pub(crate) const MAX_ACCEPTED: usize = 8;
+pub const MAX_ACCEPTED: usize = 8;
 
 /// The most versions of a secret that stand at once: the one in use, and the one before while a rotation overlaps.
 pub(crate) const MAX_SECRETS: usize = 2;
@@ -95,22 +95,34 @@ pub struct Service<'p> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accept<'p> {
     /// Where the credential stands.
-    pub place: Place<'p>,
+    pub place: Place,
+    name: &'p [u8],
     kinds: u32,
 }
 
-/// Where a credential stands in a request.
+/// What holds a credential in a request, by a name of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place<'p> {
-    /// The value of a header field; the name in lower case.
-    Header(&'p str),
+pub enum Place {
+    /// The value of a header field; its name is in lower case.
+    Header,
     /// The value of a query parameter.
-    Parameter(&'p str),
-    /// In the Authorization header behind this scheme, which is compared without regard to case.
-    Scheme(&'p str),
+    Parameter,
+    /// The Authorization header, behind a scheme that is compared without regard to case.
+    Scheme,
 }
 
-impl Accept<'_> {
+impl<'p> Accept<'p> {
+    /// The name of the field, the parameter or the scheme, as its bytes.
+    #[must_use]
+    pub fn raw_name(&self) -> &'p [u8] {
+        self.name
+    }
+
+    /// The name of the field, the parameter or the scheme.
+    pub fn name(&self) -> Result<&'p str, Unreadable> {
+        std::str::from_utf8(self.name).map_err(|_| Unreadable)
+    }
+
     /// Whether a credential of that kind may be presented so.
     #[must_use]
     pub fn takes(&self, kind: Kind) -> bool {
@@ -143,25 +155,22 @@ impl<'p> Service<'p> {
         self.here.tenant(pinned)?.map(|tenant| tenant.id()).transpose()
     }
 
-    /// The ways in which a credential may be presented.
-    pub fn accepts(&self) -> impl Iterator<Item = Result<Accept<'p>, Unreadable>> + use<'p> {
+    /// The ways in which a credential may be presented; at most [`MAX_ACCEPTED`].
+    pub fn accepts(&self) -> Result<impl Iterator<Item = Result<Accept<'p>, Unreadable>> + use<'p>, Unreadable> {
         let here = self.here;
-        // A list that cannot be read is one entry that cannot be read, so that nobody takes it for an empty one.
-        let (entries, broken) = match here.list::<12>(self.record, 12) {
-            Ok(entries) if entries.len() <= MAX_ACCEPTED => (entries, None),
-            Ok(_) | Err(Unreadable) => (&[][..], Some(Err(Unreadable))),
-        };
-        let entries = entries.iter().map(move |entry| {
-            let name = here.text(entry, 4)?;
+        let entries = here.list::<12>(self.record, 12)?;
+        if entries.len() > MAX_ACCEPTED {
+            return Err(Unreadable);
+        }
+        Ok(entries.iter().map(move |entry| {
             let place = match word(entry, 0)? {
-                1 => Place::Header(name),
-                2 => Place::Parameter(name),
-                3 => Place::Scheme(name),
+                1 => Place::Header,
+                2 => Place::Parameter,
+                3 => Place::Scheme,
                 _ => return Err(Unreadable),
             };
-            Ok(Accept { place, kinds: word(entry, 8)? })
-        });
-        entries.chain(broken)
+            Ok(Accept { place, name: here.layer.fragment.raw_text(word(entry, 4)?)?, kinds: word(entry, 8)? })
+        }))
     }
 
     /// The most specific endpoint for a path that has this method, or what kept it from being found.

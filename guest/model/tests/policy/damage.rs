@@ -204,7 +204,7 @@ fn contains(ranges: &Ranges<'_>) -> bool {
 }
 
 fn service_reads(service: &Service<'_>) -> Result<bool, Unreadable> {
-    let accepts = service.accepts().collect::<Result<Vec<_>, _>>()?;
+    let accepts = service.accepts()?.collect::<Result<Vec<_>, _>>()?;
     let texts = service.id()?.len() + service.challenge()?.len() + service.pinned()?.map_or(0, str::len);
     Ok(accepts.len() + texts > 0)
 }

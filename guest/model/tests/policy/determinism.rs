@@ -34,9 +34,9 @@ proptest! {
 fn a_fixed_source_has_fixed_bytes() {
     let (source, next) = (sources::small(), sources::next());
     let base = build(&source).unwrap();
-    assert_eq!((base.len(), xxh3_64(&base)), (2220, 0x5d1e4976c712cadf));
+    assert_eq!((base.len(), xxh3_64(&base)), (2220, 0xd19744ce1f4faf2e));
     let delta = build_delta(&Delta::between(&source, &next)).unwrap();
-    assert_eq!((delta.len(), xxh3_64(&delta)), (1692, 0x39badfcf58c76eea));
+    assert_eq!((delta.len(), xxh3_64(&delta)), (1692, 0x7dcb4e01a3d86a95));
 }
 
 fn shuffle<T>(choices: &mut Choices<'_>, list: &mut [T]) {

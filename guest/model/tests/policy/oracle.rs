@@ -101,7 +101,7 @@ pub(crate) fn check(policy: &Policy, source: &Source, paths: &[u8]) {
             );
             let (Some(found), Some(expected)) = (found, expected) else { continue };
             assert_eq!(found.pinned().unwrap(), expected.tenant.as_ref().map(Id::as_str));
-            assert_eq!(found.accepts().map(Result::unwrap).count(), expected.accept.len());
+            assert_eq!(found.accepts().unwrap().map(Result::unwrap).count(), expected.accept.len());
             for method in methods() {
                 let found = found.endpoint(&path, method).unwrap();
                 match (endpoint(expected, &path, method), found) {

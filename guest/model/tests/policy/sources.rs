@@ -116,11 +116,16 @@ fn services(choices: &mut Choices<'_>, tenants: &[&str]) -> Vec<Service> {
             hosts: hosts.into_iter().map(|host| host.to_owned().try_into().unwrap()).collect(),
             prefix: prefix.to_owned(),
             tenant: (!tenants.is_empty() && choices.one_in(3)).then(|| id(choices.one(tenants))),
-            accept: choices.some(&Presentation::usual()),
+            accept: accept(choices),
             endpoints: endpoints(choices, prefix),
         });
     }
     services
+}
+
+fn accept(choices: &mut Choices<'_>) -> Vec<Presentation> {
+    let some = choices.some(&Presentation::usual());
+    if some.is_empty() { Presentation::usual() } else { some }
 }
 
 fn endpoints(choices: &mut Choices<'_>, prefix: &str) -> Vec<Endpoint> {

@@ -279,6 +279,9 @@ impl Check {
     }
 
     fn accepted(&mut self, at: &str, accepted: &[Presentation]) {
+        if accepted.is_empty() {
+            self.fault(at, "`accept` is empty, so no credential could be presented");
+        }
         if accepted.len() > MAX_ACCEPTED {
             self.fault(at, format!("`accept` has more than {MAX_ACCEPTED} entries"));
         }

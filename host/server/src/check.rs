@@ -1,0 +1,169 @@
+//! `portcullis check`: one request against a policy, explained.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use portcullis_engine::Request;
+use portcullis_model::time::UnixTime;
+use portcullis_model::verdict::Verdict;
+
+use crate::error::Error;
+use crate::input::{Inputs, Origin};
+use crate::raw::{self, Connection};
+use crate::report::{Form, Report};
+use crate::request::{self, Packed, Version, Written};
+use crate::{Exit, document, sandbox};
+
+const USAGE: &str = "\
+portcullis check --policy FILE [OPTIONS] URL
+       portcullis check --policy FILE [OPTIONS] --raw FILE";
+
+const HELP: &str = "\
+The request is given by its URL, or with --raw as the bytes that a client sent. Either way nothing in it is \
+normalised: what the gate says is about the very bytes. A `#` and what follows it are sent, too.
+
+A key in an argument is seen by everybody who can list processes, and kept by the shell's history. Put it into a \
+file of header fields for `-H @FILE`, or use `--raw -`. No key appears in the output.
+
+Exit codes:
+  0  allow
+  1  deny, and need-body (everything but the body has passed)
+  2  error: the arguments, a file or the request could not be read; nothing was decided
+
+JSON, one object; what is not known or does not apply is null:
+  verdict      allow, deny or need_body
+  status       the HTTP status of the denial
+  code         what the caller may learn
+  reason       why it is denied, for administrators
+  reason_text  the same in a sentence
+  need_body    algorithm, cap_bytes
+  facts        revision, now, client, method, host, path, service, endpoint,
+               application, tenant, credential (id, kind, proof,
+               secret_version), signature, replay
+  set_headers  the header fields that an allow sets, each name and value
+  strip        the credential that an allow removes: in (header or parameter), name
+  observed     what enforcing would deny, each reason and reason_text
+  obligations  what must hold for an allow to count, each kind and until
+  challenge    the value of WWW-Authenticate of a denial
+  steps        each check, outcome (pass, fail, observed, skip) and detail
+
+Examples:
+  portcullis check --policy policy.json -H 'X-API-Key: KEY' \\
+      https://api.shop.example/v1/events
+  portcullis check --policy policy.ptcpol -H @key.txt -X DELETE --json \\
+      --client 192.0.2.7 https://api.shop.example/v1/customers/42
+  portcullis check --policy policy.json --delta revoked.ptcdelta -H @key.txt \\
+      --at 2026-12-01T09:00:00Z https://api.shop.example/v1/events
+  portcullis check --policy policy.json --raw request.txt
+  decrypt request.gpg | portcullis check --policy policy.json --raw -";
+
+/// Decide one request and explain the verdict step by step
+#[derive(clap::Args)]
+#[command(override_usage = USAGE, after_long_help = HELP)]
+pub(crate) struct Args {
+    /// The policy: a JSON source, or what `policy build` made of it; `-` is standard input
+    #[arg(long, value_name = "FILE", help_heading = "Policy")]
+    policy: Origin,
+    /// A delta to apply, compiled or JSON; several in their order
+    #[arg(long = "delta", value_name = "FILE", help_heading = "Policy")]
+    deltas: Vec<Origin>,
+    /// The time of the request, such as 2026-12-31T18:00:00Z [default: now]
+    #[arg(long, value_name = "TIME", help_heading = "Policy")]
+    at: Option<UnixTime>,
+    /// When the policy was last known to be current [default: the time of the request]
+    #[arg(long, value_name = "TIME", help_heading = "Policy")]
+    confirmed: Option<UnixTime>,
+
+    /// The URL, https or http
+    #[arg(required_unless_present = "raw", conflicts_with = "raw")]
+    url: Option<OsString>,
+    /// The method
+    #[arg(short = 'X', long, default_value = "GET", conflicts_with = "raw", help_heading = "Request")]
+    method: OsString,
+    /// A header field, or a file with one a line; Host is made from the URL unless it is given
+    #[arg(
+        short = 'H',
+        long = "header",
+        value_name = "NAME: VALUE|@FILE",
+        conflicts_with = "raw",
+        help_heading = "Request"
+    )]
+    headers: Vec<OsString>,
+    /// Send the URL's host as HTTP/2 does, in `:authority`
+    #[arg(long, conflicts_with = "raw", help_heading = "Request")]
+    http2: bool,
+    /// The request as a client sent it, HTTP/1.0 or HTTP/1.1; `-` is standard input
+    #[arg(long, value_name = "FILE", help_heading = "Request")]
+    raw: Option<Origin>,
+    /// With --raw: it came without TLS
+    #[arg(long, requires = "raw", help_heading = "Request")]
+    plaintext: bool,
+    /// The address of the connection's other end
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = address, help_heading = "Request")]
+    client: IpAddr,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Where there is no verdict.
+pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
+    let mut inputs = Inputs::default();
+    let packed = args.packed(&mut inputs)?;
+    let policy = (args.policy.clone(), document::base(&args.policy, &mut inputs)?);
+    let mut deltas = Vec::with_capacity(args.deltas.len());
+    for from in &args.deltas {
+        deltas.push((from.clone(), document::delta(from, &mut inputs)?));
+    }
+    let now = args.at.unwrap_or_else(now);
+    let engine = sandbox::engine(&policy, &deltas, args.confirmed.unwrap_or(now))?;
+    let form = if args.json { Form::Json } else { Form::Text };
+    match packed {
+        Ok(head) => {
+            let explanation = engine.explain(Request::new(&head, now))?;
+            let report = Report::of(&explanation);
+            report.print(form)?;
+            Ok(exit(report.verdict))
+        }
+        Err(limit) => {
+            let revision = deltas.last().map_or(policy.1.revision(), |(_, delta)| delta.revision());
+            let report = Report::too_large(limit, revision, now, args.client);
+            report.print(form)?;
+            Ok(exit(report.verdict))
+        }
+    }
+}
+
+impl Args {
+    fn packed(&self, inputs: &mut Inputs) -> Result<Packed, Error> {
+        if let Some(from) = &self.raw {
+            return raw::pack(from, Connection { peer: self.client, secure: !self.plaintext }, inputs);
+        }
+        let version = if self.http2 { Version::Http2 } else { Version::Http1 };
+        let url = self.url.as_deref().unwrap_or_default();
+        let written = Written { url, method: &self.method, headers: &self.headers, peer: self.client, version };
+        request::pack(&written, inputs)
+    }
+}
+
+fn exit(verdict: Verdict) -> Exit {
+    match verdict {
+        Verdict::Allow => Exit::Success,
+        Verdict::Deny(_) | Verdict::NeedBody(_) => Exit::Denied,
+    }
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "write one IPv4 or IPv6 address, without a port or brackets")
+}
+
+/// The time now. A clock before 1970 or after the last time there is makes the policy stale, which denies.
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    UnixTime::from_secs(since.as_secs()).unwrap_or(UnixTime::MAX)
+}

@@ -1,0 +1,260 @@
+//! Everything that can go wrong, each with its remedy: `<fault>: <fix>`.
+//!
+//! No message repeats a header value, a query or a URL.
+
+use std::io;
+
+use portcullis_engine::{DecideError, EngineError, LoadError as ApplyError};
+use portcullis_model::id::Revision;
+use portcullis_model::policy::{BuildError, LoadError};
+use portcullis_model::source::SOURCE_FORMAT;
+
+use crate::input::Origin;
+use crate::output::Destination;
+
+/// Why a command did nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A file cannot be read.
+    #[error("cannot read {from}: {source}: check the path and its permissions")]
+    Read {
+        /// The file.
+        from: Origin,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is longer than anything that could be in it.
+    #[error("{from} is longer than {limit} bytes: give the file that was meant")]
+    TooLong {
+        /// The file.
+        from: Origin,
+        /// The limit.
+        limit: u64,
+    },
+    /// Standard input was named twice.
+    #[error("`-` is given twice, but standard input can be read only once: put one of the two into a file")]
+    StdinTwice,
+    /// Nothing that this program reads.
+    #[error("{from} is neither a JSON document nor a compiled policy: give what `portcullis policy --help` describes")]
+    Unrecognised {
+        /// The file.
+        from: Origin,
+    },
+    /// Not the JSON that a source or delta is.
+    #[error("{from} line {line} column {column}: {what}: correct it there")]
+    Json {
+        /// The file.
+        from: Origin,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What the parser said.
+        what: String,
+    },
+    /// A document of another format.
+    #[error("{from} has source format {found}, this build reads {SOURCE_FORMAT}: {}", format_fix(*found))]
+    SourceFormat {
+        /// The file.
+        from: Origin,
+        /// What it says.
+        found: u64,
+    },
+    /// A delta where a whole policy is needed.
+    #[error("{from} is a delta, but a whole policy is needed here: give the policy, and this with `check --delta`")]
+    IsDelta {
+        /// The file.
+        from: Origin,
+    },
+    /// A whole policy where a delta is needed.
+    #[error("{from} is a whole policy, but a delta is needed here: make one with `portcullis policy diff -o`")]
+    IsWhole {
+        /// The file.
+        from: Origin,
+    },
+    /// Compiled bytes where a source is needed.
+    #[error("{from} is compiled, but a JSON source is needed here: give the document that it was built from")]
+    IsCompiled {
+        /// The file.
+        from: Origin,
+    },
+    /// A document whose records do not fit together.
+    #[error("{}", build_faults(from, source))]
+    Build {
+        /// The file.
+        from: Origin,
+        /// The faults.
+        source: BuildError,
+    },
+    /// Compiled bytes that are damaged, foreign or newer.
+    #[error("{from}: {source}{}", load_fix(source))]
+    Load {
+        /// The file.
+        from: Origin,
+        /// What is wrong.
+        source: LoadError,
+    },
+    /// A delta for another revision.
+    #[error("{from} applies to revision {applies_to}, the policy is at revision {at}: {}", order_fix(*applies_to, *at))]
+    WrongRevision {
+        /// The file.
+        from: Origin,
+        /// The revision that it applies to.
+        applies_to: Revision,
+        /// The revision there is.
+        at: Revision,
+    },
+    /// The sandbox did not take a policy or delta.
+    #[error("{from} was not accepted: {source}: build it again from its source")]
+    Refused {
+        /// The file.
+        from: Origin,
+        /// What the sandbox said.
+        source: ApplyError,
+    },
+
+    /// The request given by arguments is none.
+    #[error("{what}: {fix}")]
+    Request {
+        /// The fault.
+        what: &'static str,
+        /// The remedy.
+        fix: &'static str,
+    },
+    /// A header field without a colon.
+    #[error("{place} has no colon: write it as `Name: value`, in quotes on the command line")]
+    HeaderWithoutColon {
+        /// Which one; never its text.
+        place: String,
+    },
+    /// Bytes that end before the head does.
+    #[error("{from} ends within the request's head: it must go on to the empty line after the last header field")]
+    RawIncomplete {
+        /// The file.
+        from: Origin,
+    },
+    /// Bytes that are no HTTP/1.1 request.
+    #[error("{from} line {line}: {}", raw_fault(*source))]
+    RawMalformed {
+        /// The file.
+        from: Origin,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser said.
+        source: httparse::Error,
+    },
+
+    /// No sandbox.
+    #[error("{0}: check the memory and threads that this process may have")]
+    Engine(#[from] EngineError),
+    /// No verdict.
+    #[error("{0}, so there is no verdict and the request would be denied: report it with the policy and the request")]
+    Decide(#[from] DecideError),
+
+    /// The output cannot be written.
+    #[error("cannot write {to}: {source}: check the folder, its permissions and its free space")]
+    Write {
+        /// Where to.
+        to: Destination,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Compiled bytes would go to a terminal.
+    #[error("the output is a terminal and a compiled policy is no text: redirect it, or give `-o FILE`")]
+    Terminal,
+    /// Two things would go to standard output.
+    #[error("`--json` and `-o -` both go to standard output: give `-o` a file")]
+    TwoOutputs,
+    /// No name for the output.
+    #[error("a source from standard input gives the output no name: give `-o FILE`, or `-o -` for standard output")]
+    NoOutputName,
+    /// The output is the input.
+    #[error("the output would replace the source {from}: give `-o` another file")]
+    OutputIsSource {
+        /// The source.
+        from: Origin,
+    },
+
+    /// Two sources of different installations.
+    #[error("{old} and {new} have different seeds, so they are of different installations: a delta keeps the seed")]
+    SeedsDiffer {
+        /// The older source.
+        old: Origin,
+        /// The newer source.
+        new: Origin,
+    },
+    /// The newer source is not newer.
+    #[error("{new} has revision {to}, which is not after {from} of {old}: give it a higher `revision`")]
+    RevisionNotAfter {
+        /// The older source.
+        old: Origin,
+        /// The newer source.
+        new: Origin,
+        /// The older revision.
+        from: Revision,
+        /// The newer revision.
+        to: Revision,
+    },
+}
+
+fn format_fix(found: u64) -> &'static str {
+    if found > u64::from(SOURCE_FORMAT) { "use a newer portcullis" } else { "write the document anew in that format" }
+}
+
+fn build_faults(from: &Origin, error: &BuildError) -> String {
+    match error {
+        BuildError::Faults(faults) => {
+            let (count, them) = match faults.len() {
+                1 => ("a fault".to_owned(), "it"),
+                more => (format!("{more} faults"), "them"),
+            };
+            let lines: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+            format!("{from} has {count}: correct {them}, nothing was built{lines}")
+        }
+        BuildError::IndexFull { .. } => format!("{from}: {error}: take that credential out and find who chose it"),
+        BuildError::TooLarge => format!("{from}: {error}: split the installation"),
+        _ => format!("{from}: {error}"),
+    }
+}
+
+/// The remedy, where the message does not have it already.
+fn load_fix(error: &LoadError) -> &'static str {
+    match error {
+        LoadError::Length { .. } | LoadError::Checksum | LoadError::Damaged => {
+            ": copy it again, or build it again from its source"
+        }
+        LoadError::TooLarge => ": split the installation",
+        LoadError::WrongKind { .. } => ": give the other file",
+        LoadError::Dangling { .. } => ": make it again with `portcullis policy diff` from the policy in use",
+        LoadError::OutOfMemory => ": give the process more memory",
+        LoadError::NotAPolicy
+        | LoadError::NewerFormat { .. }
+        | LoadError::WrongRevision { .. }
+        | LoadError::OverlayFull
+        | LoadError::NotPrepared { .. }
+        | LoadError::NoBase => "",
+        _ => "",
+    }
+}
+
+fn order_fix(applies_to: Revision, at: Revision) -> String {
+    if applies_to > at {
+        format!("give the deltas that lead to revision {applies_to} before it")
+    } else {
+        format!("make it again with `portcullis policy diff` from revision {at}")
+    }
+}
+
+fn raw_fault(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::Version => "not HTTP/1.0 or HTTP/1.1: capture the request as HTTP/1.1 text",
+        httparse::Error::HeaderName => {
+            "not a header field: write `Name: value`, without spaces in or after the name and without folded lines"
+        }
+        httparse::Error::HeaderValue => "a header value has a control character: remove it",
+        httparse::Error::NewLine => "the line does not end in CRLF or LF: end it so",
+        httparse::Error::Token => "not a request line: write `METHOD TARGET HTTP/1.1`, with one space between each",
+        httparse::Error::TooManyHeaders => "too many header fields: send fewer",
+        httparse::Error::Status => "not a request: a response was given",
+    }
+}

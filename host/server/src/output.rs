@@ -1,0 +1,116 @@
+//! What a command says, and the files that it makes.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// Where bytes go to: a file, or standard output, written `-`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Destination {
+    /// Standard output.
+    Stdout,
+    /// The file of that path.
+    File(PathBuf),
+}
+
+impl From<OsString> for Destination {
+    fn from(text: OsString) -> Destination {
+        if text == "-" { Destination::Stdout } else { Destination::File(PathBuf::from(text)) }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Stdout => f.write_str("standard output"),
+            Destination::File(path) => write!(f, "`{}`", path.display()),
+        }
+    }
+}
+
+/// Writes text to standard output, with colour where it is a terminal. A reader that has gone away, as `head` does, is no
+/// failure: the exit code still tells the verdict.
+///
+/// # Errors
+/// Where the text cannot be written.
+pub(crate) fn say(text: &str) -> Result<(), Error> {
+    said(&mut anstream::stdout().lock(), text)
+}
+
+/// Writes text to standard error, where standard output has something else.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_aside(text: &str) -> Result<(), Error> {
+    said(&mut anstream::stderr().lock(), text)
+}
+
+/// Writes a value to standard output as JSON.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_json(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| unwritable(error.into()))?;
+    say(&format!("{text}\n"))
+}
+
+fn said(to: &mut impl Write, text: &str) -> Result<(), Error> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn unwritable(source: io::Error) -> Error {
+    Error::Write { to: Destination::Stdout, source }
+}
+
+/// Writes compiled bytes: into a file at once and whole, or to standard output where that is no terminal.
+///
+/// # Errors
+/// Where they cannot be written; a file that was there before is then as it was.
+pub(crate) fn write_bytes(to: &Destination, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::Write { to: to.clone(), source };
+    match to {
+        Destination::Stdout => {
+            let mut stdout = io::stdout().lock();
+            if stdout.is_terminal() {
+                return Err(Error::Terminal);
+            }
+            stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(failed)
+        }
+        Destination::File(path) => {
+            // A link stays a link; what it leads to is replaced.
+            let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            // A pipe or a device is written to, where renaming would put a file in its place; a folder fails here.
+            if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+                let mut device = fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+                return if device.is_terminal() {
+                    Err(Error::Terminal)
+                } else {
+                    device.write_all(bytes).map_err(failed)
+                };
+            }
+            replace(&path, bytes).map_err(failed)
+        }
+    }
+}
+
+/// Puts a file in the place of `path` that has all the bytes, or leaves what is there.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // What the umask leaves of it, as for any file that a program makes.
+    let permissions = Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().prefix(".portcullis-").permissions(permissions).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

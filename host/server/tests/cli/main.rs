@@ -1,0 +1,9 @@
+//! The commands as a shell runs them: output, exit codes, files. Each test runs the real binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod bad_input;
+mod check;
+mod command;
+mod help;
+mod policy;
+mod secrets;
