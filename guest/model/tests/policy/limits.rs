@@ -95,7 +95,7 @@ fn a_name_scope_or_audience_has_1024_bytes() {
 
 #[test]
 fn a_host_has_253_bytes_and_a_label_63() {
-    let host = |length: usize| "a.".repeat((length - 1) / 2) + if length % 2 == 0 { "aa" } else { "a" };
+    let host = |length: usize| "a.".repeat((length - 1) / 2) + if length.is_multiple_of(2) { "aa" } else { "a" };
     for prefix in ["", "*."] {
         let of = |length: usize| HostPattern::try_from(format!("{prefix}{}", host(length)));
         assert_eq!(host(MAX_HOST_BYTES).len(), MAX_HOST_BYTES);
