@@ -38,7 +38,7 @@ pub struct Description {
     pub confirmed: Option<UnixTime>,
     /// Bytes of the base.
     pub base_bytes: u64,
-    /// Bytes of deltas that are still in use.
+    /// Bytes of deltas that are still in use, and of what is remembered of removed records.
     pub overlay_bytes: u64,
     /// Deltas that are still in use.
     pub overlay_layers: u32,

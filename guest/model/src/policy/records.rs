@@ -54,6 +54,11 @@ pub(crate) struct Here<'p> {
 }
 
 impl<'p> Here<'p> {
+    /// An id, which is never empty: a damaged one must not pass for nobody's.
+    fn id(self, record: &[u8], at: usize) -> Result<&'p str, Unreadable> {
+        self.text(record, at).and_then(|id| if id.is_empty() { Err(Unreadable) } else { Ok(id) })
+    }
+
     fn text(self, record: &[u8], at: usize) -> Result<&'p str, Unreadable> {
         self.layer.fragment.text(word(record, at)?)
     }
@@ -137,7 +142,7 @@ pub(crate) fn kind_bit(kind: Kind) -> u32 {
 impl<'p> Service<'p> {
     /// Its id.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
-        self.here.text(self.record, 0)
+        self.here.id(self.record, 0)
     }
 
     /// Whether a proven credential of `tenant` may be used here at all: the service is shared, or pinned to that tenant.
@@ -224,7 +229,7 @@ pub struct Endpoint<'p> {
 impl<'p> Endpoint<'p> {
     /// Its name as `service/endpoint`.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
-        self.here.text(self.record, 0)
+        self.here.id(self.record, 0)
     }
 
     /// Its display name.
@@ -274,7 +279,7 @@ pub struct Settings<'p> {
 impl<'p> Tenant<'p> {
     /// Its id.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
-        self.here.text(self.record, 0)
+        self.here.id(self.record, 0)
     }
 
     /// Whether its credentials work at present.
@@ -320,7 +325,7 @@ pub struct Group<'p> {
 impl<'p> Group<'p> {
     /// Its name as `tenant/group`.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
-        self.here.text(self.record, 0)
+        self.here.id(self.record, 0)
     }
 
     /// Whether it permits the method on the endpoint.
@@ -342,7 +347,7 @@ pub struct User<'p> {
 impl<'p> User<'p> {
     /// The user's name as `tenant/user`.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
-        self.here.text(self.record, 0)
+        self.here.id(self.record, 0)
     }
 
     /// Whether the user may act at present.
@@ -444,7 +449,7 @@ impl ApplicationSet<'_> {
 impl<'p> Credential<'p> {
     /// Its internal id.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
-        self.here.text(self.record, 32)
+        self.here.id(self.record, 32)
     }
 
     /// Which version of its secret this is.
