@@ -10,6 +10,9 @@ use crate::normalise::{Hops, Request};
 /// The most hops that are read. More than a handful is not an honest chain.
 const MAX_HOPS: usize = 32;
 
+/// Reads the address out of one hop.
+type Parse = fn(&[u8]) -> Option<IpAddr>;
+
 /// The right-most hop that is not a trusted proxy, where the peer is one; else the peer.
 ///
 /// Every hop that is read was written by a trusted proxy, so one that is no address is a fault, not a reason to guess.
@@ -19,14 +22,14 @@ pub(crate) fn address(request: &Request<'_>, policy: &Policy) -> Result<IpAddr, 
     if !trusted.contains(peer) {
         return Ok(peer);
     }
-    let (values, parse): (_, fn(&[u8]) -> Option<IpAddr>) = match request.hops {
+    let (field, parse): (_, Parse) = match request.hops {
         Hops { forwarded: false, x_forwarded_for: false } => return Ok(peer),
         Hops { forwarded: true, x_forwarded_for: true } => return Err(Reason::ForwardedAmbiguous),
-        Hops { forwarded: true, x_forwarded_for: false } => (request.values("forwarded"), forwarded_for),
-        Hops { forwarded: false, x_forwarded_for: true } => (request.values("x-forwarded-for"), node),
+        Hops { forwarded: true, x_forwarded_for: false } => ("forwarded", forwarded_for),
+        Hops { forwarded: false, x_forwarded_for: true } => ("x-forwarded-for", node),
     };
     let mut client = peer;
-    let hops = values.rev().flat_map(|value| value.rsplit(|b| *b == b','));
+    let hops = request.values(field).rev().flat_map(|value| value.rsplit(|b| *b == b','));
     for (number, hop) in hops.enumerate() {
         if number >= MAX_HOPS {
             return Err(Reason::ForwardedMalformed);

@@ -354,21 +354,12 @@ impl<'a> Fields<'a> {
     #[inline(always)]
     fn find(head: &Packed<'a>) -> Result<Self, Reason> {
         let mut fields = Fields::default();
-        let mut date = false;
+        let mut date = None;
         for (name, value) in head.headers() {
             // Most fields end here, by their length.
             match name.len() {
-                4 if named(name, b"host")? => {
-                    if fields.host.replace(trim(value)).is_some() {
-                        return Err(Reason::HostDoubled);
-                    }
-                }
-                4 if named(name, b"date")? => {
-                    if date {
-                        return Err(Reason::DateDoubled);
-                    }
-                    date = true;
-                }
+                4 if named(name, b"host")? => once(&mut fields.host, value, Reason::HostDoubled)?,
+                4 if named(name, b"date")? => once(&mut date, value, Reason::DateDoubled)?,
                 9 if named(name, b"forwarded")? => fields.hops.forwarded = true,
                 10 if name.eq_ignore_ascii_case(b"connection") => {
                     fields.connection = true;
@@ -378,9 +369,7 @@ impl<'a> Fields<'a> {
                     }
                 }
                 13 if named(name, b"authorization")? => {
-                    if fields.authorization.replace(trim(value)).is_some() {
-                        return Err(Reason::AuthorizationDoubled);
-                    }
+                    once(&mut fields.authorization, value, Reason::AuthorizationDoubled)?;
                 }
                 15 if named(name, b"x-forwarded-for")? => fields.hops.x_forwarded_for = true,
                 13.. if starts_reserved(name) == Likeness::Underscored => return Err(Reason::HeaderUnderscore),
@@ -391,6 +380,11 @@ impl<'a> Fields<'a> {
         }
         Ok(fields)
     }
+}
+
+/// Takes a field that may be given once.
+fn once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8], doubled: Reason) -> Result<(), Reason> {
+    if field.replace(trim(value)).is_some() { Err(doubled) } else { Ok(()) }
 }
 
 /// Keeps the first key that is presented, and refuses a second.

@@ -225,7 +225,9 @@ fn load_fix(error: &LoadError) -> &'static str {
         }
         LoadError::TooLarge => ": split the installation",
         LoadError::WrongKind { .. } => ": give the other file",
-        LoadError::Dangling { .. } => ": make it again with `portcullis policy diff` from the policy in use",
+        LoadError::Dangling { .. } | LoadError::ForeignInstallation => {
+            ": make it again with `portcullis policy diff` from the policy in use"
+        }
         LoadError::OutOfMemory => ": give the process more memory",
         LoadError::NotAPolicy
         | LoadError::NewerFormat { .. }

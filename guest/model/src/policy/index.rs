@@ -26,15 +26,13 @@ pub(crate) fn hash(keys: (u64, u64), bytes: &[u8]) -> u64 {
 #[inline]
 fn home(hash: u64, buckets: u32) -> u32 {
     // Lemire's reduction of the upper half; the lower half is the tag. The product of two u32 shifted right fits a u32.
-    let home = (((hash >> 32) * u64::from(buckets)) >> 32) as u32;
-    home
+    (((hash >> 32) * u64::from(buckets)) >> 32) as u32
 }
 
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is the tag")]
 fn tag(hash: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the tag")]
-    let tag = hash as u32;
-    tag
+    hash as u32
 }
 
 /// The number of the record for which no bucket was left. With a secret seed this does not happen by chance.

@@ -20,6 +20,9 @@ use crate::credential::SecretDigest;
 use crate::id::Revision;
 use crate::source::MAX_HOST_BYTES;
 
+/// Where a reference leads: the layer, the number there, and the record; nothing where it has been removed.
+type Followed<'p, const N: usize> = Option<(Here<'p>, u32, &'p [u8; N])>;
+
 /// A loaded policy.
 pub struct Policy {
     pub(super) base: Layer,
@@ -113,7 +116,7 @@ impl Policy {
         symbol: Symbol,
         layer: &Layer,
         number: u32,
-    ) -> Result<Option<(Here<'_>, u32, &[u8; N])>, Unreadable> {
+    ) -> Result<Followed<'_, N>, Unreadable> {
         let slot = layer.slot(symbol, number)?;
         let (layer, number) = match self.overlay.slots(symbol).get(&slot) {
             Some(Newest::Removed) => return Ok(None),
@@ -269,11 +272,7 @@ impl<'p> Here<'p> {
     }
 
     #[inline]
-    fn follow<const N: usize>(
-        self,
-        symbol: Symbol,
-        number: u32,
-    ) -> Result<Option<(Here<'p>, u32, &'p [u8; N])>, Unreadable> {
+    fn follow<const N: usize>(self, symbol: Symbol, number: u32) -> Result<Followed<'p, N>, Unreadable> {
         self.policy.follow(symbol, self.layer, number)
     }
 }
