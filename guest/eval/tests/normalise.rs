@@ -1,6 +1,6 @@
 //! What the normaliser refuses, one test for each refusal that the design names and for each mistake others have made.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use portcullis_eval::{Gate, Input, Silent};
 use portcullis_model::answer::{Details, Place};

@@ -1,5 +1,7 @@
 //! The engine's promises: it fails closed, changes reach every instance, and a ruined instance is replaced.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
