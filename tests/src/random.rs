@@ -276,7 +276,11 @@ fn with_methods(choices: &mut Choices<'_>, mut record: Value) -> Value {
     if choices.rarely(3)
         && let Some(fields) = record.as_object_mut()
     {
-        fields.insert("methods".to_owned(), json!(choices.most(&METHODS)));
+        let methods = choices.most(&METHODS);
+        // None at all is a fault of the document.
+        if !methods.is_empty() {
+            fields.insert("methods".to_owned(), json!(methods));
+        }
     }
     record
 }
