@@ -48,6 +48,12 @@ impl Decision {
         self.verdict
     }
 
+    /// The details as they came, packed: what a record of decisions keeps. They hold no secret.
+    #[must_use]
+    pub fn packed(&self) -> &[u8] {
+        &self.packed
+    }
+
     /// What comes with it: facts, edits, observations, obligations.
     #[must_use]
     #[expect(clippy::expect_used, reason = "INVARIANT (checked-details)")]

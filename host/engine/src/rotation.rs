@@ -164,6 +164,31 @@ impl Engine {
         Ok(lane.revision())
     }
 
+    /// Checks a delta against what is in force and leads to the revision that applying it would. Nothing changes for
+    /// decisions, so a host can write the change down first and then apply it.
+    ///
+    /// # Errors
+    /// Any [`LoadError`] that [`Engine::apply`] would give for this delta.
+    pub fn check(&self, delta: &[u8]) -> Result<Revision, LoadError> {
+        let shared = &self.shared;
+        let lane = lock(&shared.lane);
+        if lane.deltas.len() >= MAX_DELTAS {
+            return Err(LoadError::OverlayFull);
+        }
+        for place in shared.places() {
+            let mut instance = lock(place);
+            let Some(ready) = instance.as_mut() else { continue };
+            match ready.check_delta(delta) {
+                // What is right or wrong with a delta is so for every instance; only a sandbox fails by itself.
+                Err(LoadError::Sandbox | LoadError::OutOfMemory) => *instance = None,
+                result => return result,
+            }
+        }
+        drop(lane);
+        shared.rebuild();
+        Err(LoadError::Sandbox)
+    }
+
     /// Applies a delta and returns once every instance in rotation decides by it.
     ///
     /// An instance that fails to is taken out of rotation and rebuilt, so that none decides by an older policy.

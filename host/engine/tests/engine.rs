@@ -249,3 +249,14 @@ fn recorded_facts_are_judged_by_the_policy_of_now() {
     assert_eq!((revision, tenant), (Revision(2), "acme"));
     assert_eq!(engine.judge(b"not facts", now()), Err(DecideError::FactsMalformed));
 }
+
+#[test]
+fn a_checked_delta_changes_nothing_until_it_is_applied() {
+    let engine = engine(&config(2));
+    let delta = set_state(1, CredentialState::Revoked);
+    assert_eq!(engine.check(&delta), Ok(Revision(2)));
+    assert_eq!(verdict(&engine), Verdict::Allow);
+    assert_eq!(engine.check(&set_state(2, CredentialState::Revoked)), Err(LoadError::WrongRevision { at: Revision(1) }));
+    assert_eq!(engine.apply(&delta), Ok(Revision(2)));
+    assert_eq!(verdict(&engine), Verdict::Deny(Reason::CredentialRevoked));
+}
