@@ -22,3 +22,47 @@ pub struct Gap {
     /// The id of the last.
     pub last: u64,
 }
+
+/// Which decisions are asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DecisionFilter {
+    /// Of what kind.
+    pub which: Which,
+    /// Only those with a smaller id: the `next` of the page before.
+    pub before: Option<u64>,
+}
+
+/// Decisions of what kind are asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// All.
+    All,
+    /// Those that are no allow.
+    Denied,
+    /// Those with one of these reasons; 0 is an allow.
+    Reasons(Vec<u16>),
+}
+
+impl Which {
+    pub(crate) fn admits(&self, reason: u16) -> bool {
+        match self {
+            Which::All => true,
+            Which::Denied => reason != 0,
+            Which::Reasons(reasons) => reasons.contains(&reason),
+        }
+    }
+
+    /// Whether an allow is certainly not asked for.
+    pub(crate) fn is_without_allows(&self) -> bool {
+        !self.admits(0)
+    }
+}
+
+/// One line of the list of decisions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DecisionItem {
+    /// A decision.
+    Record(DecisionRecord),
+    /// A gap, which may hide decisions of any kind.
+    Gap(Gap),
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use portcullis_model::id::Revision;
+use portcullis_model::id::{Id, Revision};
 
 /// Why a store could not be opened. The file is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,18 @@ pub enum StoreError {
         /// The revision there is.
         at: Revision,
     },
+    /// Another credential has that digest, so the key would not name one credential.
+    #[error("the key is taken: another credential has the same digest")]
+    DuplicateDigest,
+    /// The id belongs to a deleted record, or to one of another tenant or kind. Neither can be put.
+    #[error("the id `{id}` is taken by another record or by a deleted one: choose another")]
+    IdTaken {
+        /// The id.
+        id: Id,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
     /// The disk is full or its quota used up.
     #[error("the disk is full")]
     Full,

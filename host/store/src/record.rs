@@ -215,7 +215,7 @@ pub enum Write {
 /// A page of a list: the records, and where the next page begins.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Page<T> {
-    /// The records, in order of creation.
+    /// The records, in order of creation; of the audit and of decisions the newest first.
     pub items: Vec<T>,
     /// What to give as `after` for the next page; nothing at the end.
     pub next: Option<u64>,
@@ -226,7 +226,7 @@ pub struct Page<T> {
 pub struct Paging {
     /// The `next` of the page before.
     pub after: Option<u64>,
-    /// The most records; at most [`MAX_PAGE`].
+    /// The most records: from 1 to [`MAX_PAGE`]; what lies outside is brought to the nearest of both.
     pub limit: u32,
 }
 
@@ -264,4 +264,26 @@ pub enum Channel {
     Offline,
     /// Portcullis itself.
     System,
+}
+
+impl Channel {
+    /// Every channel.
+    pub const ALL: [Channel; 4] = [Channel::Api, Channel::Cli, Channel::Offline, Channel::System];
+
+    /// The channel's name, as it is stored and hashed.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Channel::Api => "api",
+            Channel::Cli => "cli",
+            Channel::Offline => "offline",
+            Channel::System => "system",
+        }
+    }
+
+    /// The channel of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Channel> {
+        Channel::ALL.into_iter().find(|channel| channel.as_str() == name)
+    }
 }

@@ -1,0 +1,99 @@
+//! The store in one SQLite file: one connection that writes, a few that only read.
+//!
+//! The file is in WAL mode, so readers see the last commit and never wait for the writer. A lock on a file beside it keeps a
+//! second process out. Dialect and errors of SQLite stay below this module.
+
+mod chain;
+mod commit;
+mod credentials;
+mod decisions;
+mod fault;
+mod open;
+mod read;
+mod rows;
+mod snapshot;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use portcullis_model::credential::Seed;
+use portcullis_model::id::Revision;
+use sqlx::sqlite::SqlitePool;
+
+use crate::audit::Entry;
+use crate::change::{Change, Fresh};
+use crate::error::{OpenError, StoreError};
+use rows::number;
+use writer::Writer;
+
+/// What Portcullis remembers. Clones are the same store.
+///
+/// # Invariants
+/// A write that was begun is carried to its end even when its caller is gone; it is done wholly or not at all.
+#[derive(Clone)]
+pub struct Store {
+    writer: Arc<Writer>,
+    readers: SqlitePool,
+    seed: Seed,
+}
+
+impl Store {
+    /// Opens the database, or makes it (with its folder) where there is none. The file is then readable by its owner alone.
+    ///
+    /// # Errors
+    /// Another process has it, a newer version wrote it, it is something else, or the system does not let us.
+    pub async fn open(path: &Path, fresh: &Fresh) -> Result<Store, OpenError> {
+        let opened = open::open(path, fresh).await?;
+        Ok(Store { writer: Arc::new(opened.writer), readers: opened.readers, seed: opened.seed })
+    }
+
+    /// Ends what is being written, then closes the file and gives up the lock. Every clone is closed with it and answers
+    /// [`StoreError::Closed`] from now on.
+    pub async fn close(self) {
+        // The writer goes last: the last connection to close folds the WAL into the file.
+        let writer = self.writer.shut().await;
+        self.readers.close().await;
+        writer.close().await;
+    }
+
+    /// The installation's seed.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The revision that is in the store.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn revision(&self) -> Result<Revision, StoreError> {
+        let revision: i64 = sqlx::query_scalar("SELECT revision FROM meta").fetch_one(&self.readers).await?;
+        Ok(Revision(number(revision)?))
+    }
+
+    /// Makes a change: all of it or, with any error, nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where the store is not at `change.from`, [`StoreError::DuplicateDigest`],
+    /// [`StoreError::IdTaken`], or the database failed.
+    pub async fn commit(&self, change: &Change) -> Result<(), StoreError> {
+        let change = change.clone();
+        self.writer.write(move |tx| Box::pin(async move { commit::apply(tx, &change).await })).await
+    }
+
+    /// Adds entries for commands that changed nothing, without a new revision.
+    ///
+    /// # Errors
+    /// Nothing was added.
+    pub async fn append_audit(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        let entries = entries.to_vec();
+        self.writer.write(move |tx| Box::pin(async move { chain::append(tx, &entries).await })).await
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,268 @@
+//! Lists and single records, for the admin API and the console.
+
+use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::source::{Application, EndpointSettings, Group, Installation, User};
+use sqlx::sqlite::SqliteRow;
+
+use super::Store;
+use super::rows::{Columns, after, fetch, limit, number, page};
+use crate::change::{GroupUse, Referring};
+use crate::error::StoreError;
+use crate::record::{
+    ApplicationRecord, GroupRecord, MAX_PAGE, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord,
+};
+
+type Decode<T> = fn(&Columns<'_>) -> Result<T, StoreError>;
+
+impl Store {
+    /// What holds for the whole installation.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn installation(&self) -> Result<Stored<Installation>, StoreError> {
+        let row = sqlx::query("SELECT * FROM installation").fetch_one(&self.readers).await?;
+        let row = Columns::new(&row, "installation");
+        row.stored(row.json("body")?)
+    }
+
+    /// Every service, in order of creation.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn services(&self) -> Result<Vec<Stored<ServiceRecord>>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM service ORDER BY seq").fetch_all(&self.readers).await?;
+        all(&rows, "service", service)
+    }
+
+    /// One service.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn service(&self, id: &Id) -> Result<Option<Stored<ServiceRecord>>, StoreError> {
+        let query = sqlx::query("SELECT * FROM service WHERE id = ?1").bind(id.as_str());
+        one(query.fetch_optional(&self.readers).await?, "service", service)
+    }
+
+    /// The tenants, in order of creation.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn tenants(&self, paging: Paging) -> Result<Page<Stored<TenantRecord>>, StoreError> {
+        let limit = limit(paging);
+        let query = sqlx::query("SELECT * FROM tenant WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+        let rows = query.bind(after(paging)).bind(fetch(limit)).fetch_all(&self.readers).await?;
+        page(&rows, limit, "tenant", |row| row.stored(tenant(row)?))
+    }
+
+    /// One tenant.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn tenant(&self, id: &Id) -> Result<Option<Stored<TenantRecord>>, StoreError> {
+        let query = sqlx::query("SELECT * FROM tenant WHERE id = ?1").bind(id.as_str());
+        one(query.fetch_optional(&self.readers).await?, "tenant", |row| row.stored(tenant(row)?))
+    }
+
+    /// What a tenant has set for endpoints, in order of creation.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn settings(&self, tenant: &Id) -> Result<Vec<Stored<EndpointSettings>>, StoreError> {
+        let query = sqlx::query("SELECT * FROM setting WHERE tenant = ?1 ORDER BY seq").bind(tenant.as_str());
+        all(&query.fetch_all(&self.readers).await?, "setting", |row| row.stored(setting(row)?))
+    }
+
+    /// The applications of a tenant, in order of creation.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn applications(
+        &self,
+        tenant: &Id,
+        paging: Paging,
+    ) -> Result<Page<Stored<ApplicationRecord>>, StoreError> {
+        let query = "SELECT * FROM application WHERE tenant = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+        self.page_of_tenant(query, tenant, paging, "application", application_record).await
+    }
+
+    /// One application.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn application(&self, tenant: &Id, id: &Id) -> Result<Option<Stored<ApplicationRecord>>, StoreError> {
+        let query = "SELECT * FROM application WHERE tenant = ?1 AND id = ?2";
+        self.one_of_tenant(query, tenant, id, "application", application_record).await
+    }
+
+    /// The groups of a tenant, in order of creation.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn groups(&self, tenant: &Id, paging: Paging) -> Result<Page<Stored<GroupRecord>>, StoreError> {
+        let query = "SELECT * FROM permission_group WHERE tenant = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+        self.page_of_tenant(query, tenant, paging, "permission_group", group_record).await
+    }
+
+    /// One group.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn group(&self, tenant: &Id, id: &Id) -> Result<Option<Stored<GroupRecord>>, StoreError> {
+        let query = "SELECT * FROM permission_group WHERE tenant = ?1 AND id = ?2";
+        self.one_of_tenant(query, tenant, id, "permission_group", group_record).await
+    }
+
+    /// The users of a tenant that are not deleted, in order of creation.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn users(&self, tenant: &Id, paging: Paging) -> Result<Page<Stored<UserRecord>>, StoreError> {
+        let query = "SELECT * FROM person WHERE tenant = ?1 AND deleted = 0 AND seq > ?2 ORDER BY seq LIMIT ?3";
+        self.page_of_tenant(query, tenant, paging, "person", user_record).await
+    }
+
+    /// One user, unless deleted.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn user(&self, tenant: &Id, id: &Id) -> Result<Option<Stored<UserRecord>>, StoreError> {
+        let query = "SELECT * FROM person WHERE tenant = ?1 AND id = ?2 AND deleted = 0";
+        self.one_of_tenant(query, tenant, id, "person", user_record).await
+    }
+
+    /// Whether a user of the tenant has that id or had it before being deleted.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn user_id_is_taken(&self, tenant: &Id, id: &Id) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM person WHERE tenant = ?1 AND id = ?2)");
+        Ok(query.bind(tenant.as_str()).bind(id.as_str()).fetch_one(&self.readers).await?)
+    }
+
+    /// Who has a group.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn group_use(&self, tenant: &Id, group: &Id) -> Result<GroupUse, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM credential
+                     WHERE tenant = ?1 AND permission_group = ?2 AND deleted = 0 AND state = 'active'),
+                    (SELECT count(*) FROM person WHERE tenant = ?1 AND permission_group = ?2 AND deleted = 0)",
+        );
+        let (credentials, members): (i64, i64) =
+            query.bind(tenant.as_str()).bind(group.as_str()).fetch_one(&self.readers).await?;
+        Ok(GroupUse { credentials: number(credentials)?, members: number(members)? })
+    }
+
+    /// What names endpoints of a service.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn referring(&self, service: &Id) -> Result<Referring, StoreError> {
+        let most = i64::from(MAX_PAGE);
+        let tenants = sqlx::query("SELECT DISTINCT tenant FROM setting WHERE service = ?1 ORDER BY tenant LIMIT ?2");
+        let groups = sqlx::query(
+            "SELECT tenant, id FROM group_service JOIN permission_group ON seq = group_seq
+             WHERE service = ?1 ORDER BY group_seq LIMIT ?2",
+        );
+        let credentials = sqlx::query(
+            "SELECT id FROM credential_service JOIN credential ON seq = credential_seq
+             WHERE service = ?1 ORDER BY credential_seq LIMIT ?2",
+        );
+        // One transaction, so that the three lists are of one revision.
+        let mut tx = self.readers.begin().await?;
+        let tenants = tenants.bind(service.as_str()).bind(most).fetch_all(&mut *tx).await?;
+        let groups = groups.bind(service.as_str()).bind(most).fetch_all(&mut *tx).await?;
+        let credentials = credentials.bind(service.as_str()).bind(most).fetch_all(&mut *tx).await?;
+        Ok(Referring {
+            tenants: all(&tenants, "setting", |row| row.id("tenant"))?,
+            groups: all(&groups, "permission_group", |row| Ok((row.id("tenant")?, row.id("id")?)))?,
+            credentials: all(&credentials, "credential", |row| row.id("id"))?,
+        })
+    }
+
+    async fn page_of_tenant<T>(
+        &self,
+        query: &'static str,
+        tenant: &Id,
+        paging: Paging,
+        table: &'static str,
+        decode: Decode<T>,
+    ) -> Result<Page<T>, StoreError> {
+        let limit = limit(paging);
+        let query = sqlx::query(query).bind(tenant.as_str()).bind(after(paging)).bind(fetch(limit));
+        page(&query.fetch_all(&self.readers).await?, limit, table, decode)
+    }
+
+    async fn one_of_tenant<T>(
+        &self,
+        query: &'static str,
+        tenant: &Id,
+        id: &Id,
+        table: &'static str,
+        decode: Decode<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let query = sqlx::query(query).bind(tenant.as_str()).bind(id.as_str());
+        one(query.fetch_optional(&self.readers).await?, table, decode)
+    }
+}
+
+fn one<T>(row: Option<SqliteRow>, table: &'static str, decode: Decode<T>) -> Result<Option<T>, StoreError> {
+    row.map(|row| decode(&Columns::new(&row, table))).transpose()
+}
+
+fn all<T>(rows: &[SqliteRow], table: &'static str, decode: Decode<T>) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(|row| decode(&Columns::new(row, table))).collect()
+}
+
+fn service(row: &Columns<'_>) -> Result<Stored<ServiceRecord>, StoreError> {
+    row.stored(ServiceRecord { service: row.json("body")?, name: row.get("name")?, delivery: row.json("delivery")? })
+}
+
+pub(super) fn tenant(row: &Columns<'_>) -> Result<TenantRecord, StoreError> {
+    Ok(TenantRecord {
+        id: row.id("id")?,
+        name: row.get("name")?,
+        state: row.word("state")?,
+        modules: row.json("modules")?,
+        key_limit: row.small("key_limit")?,
+    })
+}
+
+pub(super) fn setting(row: &Columns<'_>) -> Result<EndpointSettings, StoreError> {
+    Ok(EndpointSettings {
+        endpoint: EndpointRef { service: row.id("service")?, endpoint: row.id("endpoint")? },
+        ip_ranges: row.json("ip_ranges")?,
+        signature: row.word("signature")?,
+    })
+}
+
+pub(super) fn application(row: &Columns<'_>) -> Result<Application, StoreError> {
+    Ok(Application { id: row.id("id")?, tenant: row.id("tenant")? })
+}
+
+fn application_record(row: &Columns<'_>) -> Result<Stored<ApplicationRecord>, StoreError> {
+    row.stored(ApplicationRecord { application: application(row)?, name: row.get("name")? })
+}
+
+pub(super) fn group(row: &Columns<'_>) -> Result<Group, StoreError> {
+    Ok(Group { id: row.id("id")?, tenant: row.id("tenant")?, permissions: row.json("permissions")? })
+}
+
+fn group_record(row: &Columns<'_>) -> Result<Stored<GroupRecord>, StoreError> {
+    row.stored(GroupRecord { group: group(row)?, name: row.get("name")?, kind: row.word("kind")? })
+}
+
+pub(super) fn user(row: &Columns<'_>) -> Result<User, StoreError> {
+    Ok(User {
+        id: row.id("id")?,
+        tenant: row.id("tenant")?,
+        role: row.word("role")?,
+        state: row.word("state")?,
+        group: row.maybe_id("permission_group")?,
+    })
+}
+
+fn user_record(row: &Columns<'_>) -> Result<Stored<UserRecord>, StoreError> {
+    row.stored(UserRecord { user: user(row)?, name: row.get("name")? })
+}
