@@ -17,15 +17,29 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests"))]
 
 mod check;
+#[allow(dead_code, reason = "wired by serve")]
+mod clock;
+#[allow(dead_code, reason = "wired by serve")]
+mod config;
 mod document;
+#[allow(dead_code, reason = "wired by serve")]
+mod enforce;
 mod error;
 mod input;
+#[allow(dead_code, reason = "wired by serve")]
+mod journal;
+#[allow(dead_code, reason = "wired by serve")]
+mod listen;
+#[allow(dead_code, reason = "wired by serve")]
+mod metrics;
 mod output;
 mod policy;
 mod raw;
 mod report;
 mod request;
 mod sandbox;
+#[allow(dead_code, reason = "wired by serve")]
+mod tls;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -1,0 +1,143 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("p.toml"), Path::new("/etc/portcullis"))
+}
+
+fn faults(text: &str) -> Vec<String> {
+    parse(text).unwrap_err().to_string().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn everything_but_the_folder_has_a_default() {
+    let config = parse("data = \"state\"").unwrap();
+    assert_eq!(config.data, Path::new("/etc/portcullis/state"));
+    assert_eq!(config.proxy.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9180");
+    assert!(config.proxy.tls.is_none() && config.proxy.request_body_limit.is_none());
+    assert_eq!(config.decisions.keep, 256 << 20);
+    assert_eq!((config.log.format, config.log.level), (LogFormat::Text, tracing::Level::INFO));
+    assert_eq!(
+        faults(""),
+        [
+            "p.toml: `data`: it is left out: name the folder to keep everything in, such as `data = \"/var/lib/portcullis\"`"
+        ]
+    );
+}
+
+#[test]
+fn what_is_set_is_taken() {
+    let config = parse(
+        r#"
+        data = "/var/lib/portcullis"
+        [proxy]
+        listen = "[::]:8443"
+        max_connections = 7
+        head_timeout = "500ms"
+        idle_timeout = "1m 30s"
+        request_body_limit = "64KiB"
+        [admin]
+        listen = "0.0.0.0:9180"
+        allow_plaintext = true
+        hosts = ["Portcullis.internal.example"]
+        [decisions]
+        keep = "1GB"
+        queue = 10
+        [log]
+        format = "json"
+        level = "debug"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.data, Path::new("/var/lib/portcullis"));
+    assert_eq!(config.proxy.max_connections, 7);
+    assert_eq!(config.proxy.head_timeout, Duration::from_millis(500));
+    assert_eq!(config.proxy.idle_timeout, Duration::from_secs(90));
+    assert_eq!(config.proxy.request_body_limit, Some(65_536));
+    assert_eq!(config.admin.hosts, ["portcullis.internal.example"]);
+    assert_eq!((config.decisions.keep, config.decisions.queue), (1_000_000_000, 10));
+    assert_eq!((config.log.format, config.log.level), (LogFormat::Json, tracing::Level::DEBUG));
+}
+
+#[test]
+fn all_faults_are_told_at_once_with_their_places() {
+    let text = "data = 7\n[proxy]\nlisten = \"8080\"\nhead_timeout = 30\nidle_timeout = \"30\"\n\
+        request_body_limit = \"1024\"\nmax_connections = 0\n[log]\nlevel = \"loud\"\n";
+    let told = faults(text);
+    let starts = [
+        "p.toml line 1 column 8: `data`: this is a whole number, not a text",
+        "p.toml line 3 column 10: `proxy.listen`: `8080` is no address to listen on: write an IP address and a port",
+        "p.toml line 4 column 16: `proxy.head_timeout`: this is a whole number, not a text: write a time with its unit",
+        "p.toml line 5 column 16: `proxy.idle_timeout`: `30` is no time",
+        "p.toml line 6 column 22: `proxy.request_body_limit`: `1024` has no unit",
+        "p.toml line 7 column 19: `proxy.max_connections`: 0 is not between 1 and",
+        "p.toml line 9 column 9: `log.level`: `loud` is not known: write one of `\"error\"`",
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:#?}");
+    for (line, start) in told.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}\n{start}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused() {
+    let told = faults("data = \"d\"\n[proxy]\nlisten_on = \"0.0.0.0:1\"\n");
+    assert!(
+        told[0].starts_with("p.toml line 3 column 1: unknown field `listen_on`, expected one of `listen`"),
+        "{told:?}"
+    );
+    let told = faults("data = \"d\"\n[porxy]\n");
+    assert!(told[0].contains("unknown field `porxy`"), "{told:?}");
+    let told = faults("data = \n");
+    assert!(told[0].starts_with("p.toml line 1 column "), "{told:?}");
+}
+
+#[test]
+fn the_admin_api_is_not_offered_to_the_network_in_plain_text() {
+    for (listen, fine) in [
+        ("127.0.0.1:1", true),
+        ("127.9.9.9:1", true),
+        ("[::1]:1", true),
+        ("[::ffff:127.0.0.1]:1", true),
+        ("0.0.0.0:1", false),
+        ("[::]:1", false),
+        ("192.0.2.1:1", false),
+    ] {
+        let text = format!("data = \"d\"\n[admin]\nlisten = \"{listen}\"\n");
+        assert_eq!(parse(&text).is_ok(), fine, "{listen}");
+        assert!(parse(&format!("{text}allow_plaintext = true\n")).is_ok());
+    }
+}
+
+#[test]
+fn certificates_are_read_before_anything_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    write("good.pem", &pair.cert.pem());
+    write("good.key", &pair.signing_key.serialize_pem());
+    write("other.key", &other.signing_key.serialize_pem());
+    write("empty.pem", "");
+    let told = |certificate: &str, key: &str| {
+        let text = format!("data = \"d\"\n[proxy]\ntls = {{ certificate = \"{certificate}\", key = \"{key}\" }}\n");
+        match Config::parse(&text, Path::new("p.toml"), folder.path()) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert_eq!(told("good.pem", "good.key"), "");
+    for (certificate, key, part) in [
+        ("none.pem", "good.key", "none.pem`: No such file"),
+        ("good.pem", "none.key", "none.key`: No such file"),
+        ("empty.pem", "good.key", "has no certificate"),
+        ("good.key", "good.key", "has no certificate"),
+        ("good.pem", "good.pem", "has no private key"),
+        ("good.pem", "other.key", "does not belong to"),
+    ] {
+        let told = told(certificate, key);
+        assert!(told.starts_with("p.toml line 3 column 7: `proxy.tls`: ") && told.contains(part), "{told}");
+    }
+    let told = faults("data = \"d\"\n[proxy]\ntls = { certificate = \"a.pem\" }\n");
+    assert!(told[0].contains("left out"), "{told:?}");
+}

@@ -1,0 +1,308 @@
+//! The queue between decisions and their records.
+//!
+//! A request is acted on only after its decision has been taken here. Taking never waits: where the queue is full, because
+//! the disk is slow or gone, the decision is counted into a gap, and the record of the gap says how many are missing.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use crate::clock;
+
+/// The most records of one batch, which is one write to the store.
+pub(crate) const MAX_BATCH: usize = 512;
+/// How long a batch gathers after its first record.
+pub(crate) const BATCH_WAIT: Duration = Duration::from_millis(200);
+/// How many bits of an id count the decisions of one millisecond.
+const COUNT_BITS: u32 = 20;
+
+/// Makes a queue of at most `capacity` records.
+pub(crate) fn channel(capacity: usize) -> (Journal, Batches) {
+    let (sender, receiver) = mpsc::channel(capacity.max(1));
+    let shared = Arc::new(Shared { last: AtomicU64::new(0), gap: Mutex::new(None), gapped: Notify::new() });
+    let batches = Batches { receiver, shared: Arc::clone(&shared), held: None, passed: 0 };
+    (Journal { sender, shared }, batches)
+}
+
+/// Where decisions are recorded. Clones share one queue.
+#[derive(Clone)]
+pub(crate) struct Journal {
+    sender: mpsc::Sender<DecisionRecord>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The last id that was given.
+    last: AtomicU64,
+    /// What was not accepted since the last gap was taken.
+    gap: Mutex<Option<Gap>>,
+    /// Told when a gap begins, so that the last gap before a silence is taken too.
+    gapped: Notify,
+}
+
+/// Whether the record itself was kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kept {
+    /// In the queue.
+    Queued,
+    /// Counted into a gap.
+    Counted,
+}
+
+impl Journal {
+    /// Records a decision: the reason's number, 0 for an allow, and the packed details of the answer.
+    pub(crate) fn record(&self, reason: u16, details: &[u8]) -> (DecisionId, Kept) {
+        let id = self.next_id();
+        let kept = match self.sender.try_send(DecisionRecord { id, reason, details: details.into() }) {
+            Ok(()) => Kept::Queued,
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                self.count(id);
+                Kept::Counted
+            }
+        };
+        (DecisionId(id), kept)
+    }
+
+    /// INVARIANT (rising-ids): each id is larger than every one before it, whatever the clock does.
+    fn next_id(&self) -> u64 {
+        let now = clock::unix_ms();
+        let rising = |last| Some(id_after(last, now));
+        // The closure always gives a value, so both arms hold the id before.
+        let before = match self.shared.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rising) {
+            Ok(before) | Err(before) => before,
+        };
+        id_after(before, now)
+    }
+
+    #[cold]
+    fn count(&self, id: u64) {
+        let mut gap = self.shared.gap.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = gap.unwrap_or(Gap { count: 0, first: id, last: id });
+        *gap = Some(Gap { count: before.count + 1, first: before.first.min(id), last: before.last.max(id) });
+        drop(gap);
+        self.shared.gapped.notify_one();
+    }
+}
+
+fn id_after(last: u64, now_ms: u64) -> u64 {
+    last.saturating_add(1).max(now_ms << COUNT_BITS)
+}
+
+/// The other end of the queue: what the store writes.
+pub(crate) struct Batches {
+    receiver: mpsc::Receiver<DecisionRecord>,
+    shared: Arc<Shared>,
+    /// A gap that was taken and whose place has not come yet.
+    held: Option<Gap>,
+    /// The largest id that has been handed over.
+    passed: u64,
+}
+
+/// What has gathered: records, then the gap that follows them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Batch {
+    /// The records, in order of their ids.
+    pub(crate) records: Vec<DecisionRecord>,
+    /// What is missing after them.
+    pub(crate) gap: Option<Gap>,
+}
+
+impl Batches {
+    /// The next batch, or nothing once every journal is gone and all has been handed over.
+    ///
+    /// A batch that was received and is then dropped by the caller is lost; dropping the future itself loses at most what
+    /// it had gathered.
+    pub(crate) async fn next(&mut self) -> Option<Batch> {
+        loop {
+            let mut records = Vec::new();
+            let first = tokio::select! {
+                biased;
+                first = self.receiver.recv() => first,
+                () = self.shared.gapped.notified() => None,
+            };
+            if let Some(first) = first {
+                records.push(first);
+                self.gather(&mut records).await;
+            }
+            records.sort_unstable_by_key(|record| record.id);
+            self.passed = records.last().map_or(self.passed, |last| self.passed.max(last.id));
+            let gap = self.gap_here();
+            if !records.is_empty() || gap.is_some() {
+                return Some(Batch { records, gap });
+            }
+            if self.receiver.is_closed() && self.receiver.is_empty() && self.held.is_none() {
+                return None;
+            }
+        }
+    }
+
+    async fn gather(&mut self, records: &mut Vec<DecisionRecord>) {
+        let until = Instant::now() + BATCH_WAIT;
+        while records.len() < MAX_BATCH {
+            let room = MAX_BATCH - records.len();
+            match tokio::time::timeout_at(until, self.receiver.recv_many(records, room)).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// A gap comes after the records that filled the queue: once one that is younger has passed, or all have.
+    fn gap_here(&mut self) -> Option<Gap> {
+        if self.held.is_none() {
+            self.held = self.shared.gap.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        let gap = self.held?;
+        if self.receiver.is_empty() || self.passed > gap.first { self.held.take() } else { None }
+    }
+}
+
+/// One decision, as it was accepted before it was acted on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DecisionRecord {
+    /// Its id: milliseconds since 1970 times 2^20 plus a count, so that ids sort by time.
+    pub(crate) id: u64,
+    /// The reason's number; 0 for an allow.
+    pub(crate) reason: u16,
+    /// The packed details of the answer. They hold no secret. Empty where the gate gave no answer.
+    pub(crate) details: Box<[u8]>,
+}
+
+/// Decisions of which nothing else is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Gap {
+    /// How many.
+    pub(crate) count: u64,
+    /// The id of the first.
+    pub(crate) first: u64,
+    /// The id of the last.
+    pub(crate) last: u64,
+}
+
+/// The id of a decision as people and logs see it: 13 characters of Crockford's base 32, which sort like the numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct DecisionId(pub(crate) u64);
+
+const ALPHABET: [u8; 32] = *b"0123456789abcdefghjkmnpqrstvwxyz";
+const ID_CHARS: usize = 13;
+
+impl DecisionId {
+    /// The characters, without an allocation.
+    pub(crate) fn text(self) -> [u8; ID_CHARS] {
+        let mut text = [b'0'; ID_CHARS];
+        let mut rest = self.0;
+        for place in text.iter_mut().rev() {
+            *place = usize::try_from(rest & 31).ok().and_then(|digit| ALPHABET.get(digit)).copied().unwrap_or(b'0');
+            rest >>= 5;
+        }
+        text
+    }
+}
+
+impl fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().iter().try_for_each(|character| fmt::Write::write_char(f, char::from(*character)))
+    }
+}
+
+impl FromStr for DecisionId {
+    type Err = DecisionIdError;
+
+    /// Reads the 13 characters; letters may be of either case.
+    fn from_str(text: &str) -> Result<Self, DecisionIdError> {
+        let wrong = || DecisionIdError { text: text.chars().take(2 * ID_CHARS).collect() };
+        if text.len() != ID_CHARS {
+            return Err(wrong());
+        }
+        let mut id = 0u64;
+        for byte in text.bytes() {
+            let digit = ALPHABET.iter().position(|known| known.eq_ignore_ascii_case(&byte)).ok_or_else(wrong)?;
+            // 13 characters hold 65 bits: the first is at most `f`.
+            id = id.checked_mul(32).and_then(|id| id.checked_add(u64::try_from(digit).ok()?)).ok_or_else(wrong)?;
+        }
+        Ok(DecisionId(id))
+    }
+}
+
+/// Text that is no id of a decision.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{text}` is not the id of a decision: it has 13 letters and digits, as in the answer's `decision`")]
+pub(crate) struct DecisionIdError {
+    text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_rise_even_where_the_clock_steps_back() {
+        assert_eq!(id_after(0, 5), 5 << 20);
+        assert_eq!(id_after(5 << 20, 5), (5 << 20) + 1);
+        assert_eq!(id_after((7 << 20) + 3, 5), (7 << 20) + 4);
+        assert_eq!(id_after((5 << 20) + 3, 7), 7 << 20);
+    }
+
+    #[test]
+    fn an_id_is_read_back_from_its_text() {
+        for id in [0, 1, 31, 32, 1_800_000_000_000 << 20, u64::MAX] {
+            let text = DecisionId(id).to_string();
+            assert_eq!(text.len(), 13);
+            assert_eq!(text.parse(), Ok(DecisionId(id)), "{text}");
+            assert_eq!(text.to_uppercase().parse(), Ok(DecisionId(id)), "{text}");
+        }
+        assert!(DecisionId(1 << 20).to_string() < DecisionId(2 << 20).to_string());
+        for wrong in ["", "0", "00000000000000", "g000000000000", "000000000000u", "000000000000\u{e9}"] {
+            assert!(wrong.parse::<DecisionId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn records_come_in_order_and_in_batches_of_bounded_size() {
+        let (journal, mut batches) = channel(2 * MAX_BATCH);
+        let ids: Vec<_> = (0..=MAX_BATCH).map(|_| journal.record(0, b"facts").0.0).collect();
+        let first = batches.next().await.unwrap();
+        assert_eq!((first.records.len(), first.gap), (MAX_BATCH, None));
+        let second = batches.next().await.unwrap();
+        assert_eq!(second.records, [DecisionRecord { id: ids[MAX_BATCH], reason: 0, details: (*b"facts").into() }]);
+        assert!(first.records.iter().map(|record| record.id).eq(ids[..MAX_BATCH].iter().copied()));
+        drop(journal);
+        assert_eq!(batches.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_counts_what_it_cannot_hold() {
+        let (journal, mut batches) = channel(2);
+        let recorded: Vec<_> = (0..5).map(|_| journal.record(70, &[])).collect();
+        let kept: Vec<_> = recorded.iter().map(|(_, kept)| *kept).collect();
+        assert_eq!(kept, [Kept::Queued, Kept::Queued, Kept::Counted, Kept::Counted, Kept::Counted]);
+        let batch = batches.next().await.unwrap();
+        assert_eq!(batch.records.len(), 2);
+        assert_eq!(batch.gap, Some(Gap { count: 3, first: recorded[2].0.0, last: recorded[4].0.0 }));
+        journal.record(70, &[]);
+        drop(journal);
+        let batch = batches.next().await.unwrap();
+        assert_eq!((batch.records.len(), batch.gap), (1, None));
+        assert_eq!(batches.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_told_even_where_nothing_follows_it() {
+        let (journal, mut batches) = channel(1);
+        journal.record(0, &[]);
+        let taken = batches.receiver.recv().await.unwrap();
+        journal.record(0, &[]);
+        let (lost, kept) = journal.record(0, &[]);
+        assert_eq!(kept, Kept::Counted);
+        drop(batches.receiver.recv().await.unwrap());
+        let batch = batches.next().await.unwrap();
+        assert_eq!(batch, Batch { records: Vec::new(), gap: Some(Gap { count: 1, first: lost.0, last: lost.0 }) });
+        assert!(taken.id < lost.0);
+    }
+}
