@@ -1,1 +1,217 @@
 //! The use cases of Portcullis: the life of credentials, and how a change becomes policy.
+//!
+//! A [`Control`] owns the store and feeds an engine. Every change is an [`Order`] that goes through one lane: authorized,
+//! planned, checked by the gate, written down in one transaction with its audit entry and the next revision, applied on every
+//! instance, answered. Reading goes through views, which prove that the caller may see what it asks for.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`command`] | every command, and who may give it |
+//! | [`plan`] | what each command would write |
+//! | [`change`] | the lane |
+//! | [`compile`] | records to policy |
+//! | [`view`] | reading |
+//! | [`catalogue`] | the admin API as a service, presets |
+//! | [`secret`], [`seal`] | keys, and secrets at rest |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod catalogue;
+mod change;
+mod command;
+mod compile;
+mod delivery;
+mod error;
+mod plan;
+mod recover;
+mod seal;
+mod secret;
+mod view;
+
+pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints};
+pub use change::{Done, Issued};
+pub use command::{
+    Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewGroup, NewManagementKey, NewService,
+    NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, ServiceEdit, SettingsOf, TenantEdit,
+    TenantKeyEdit, UserEdit, key_name,
+};
+pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
+pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
+pub use portcullis_store as store;
+pub use recover::OtherKeys;
+pub use seal::{MasterKeyError, SealError};
+pub use secret::KEY_PREFIX;
+pub use view::{Expiration, SystemView, TenantView};
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use portcullis_engine::Engine;
+use portcullis_model::credential::Seed;
+use portcullis_model::id::{Id, Revision};
+use portcullis_model::policy;
+use portcullis_model::source::Installation;
+use portcullis_model::time::UnixTime;
+use portcullis_store::{DecisionRecord, Delivery, Fresh, Gap, Store, StoreError};
+use rand::Rng as _;
+use tokio::sync::{Mutex, watch};
+
+use crate::change::Lane;
+use crate::compile::Catalogue;
+use crate::seal::Sealer;
+
+/// The database within the data folder.
+pub const DATABASE: &str = "portcullis.db";
+/// The master key within the data folder. Whoever backs up the database keeps it elsewhere.
+pub const MASTER_KEY: &str = "master.key";
+
+/// Layers of deltas in the engine from which a new base is compiled in the background: half of what it takes.
+const COMPACT_LAYERS: u32 = 32_768;
+/// Bytes of deltas in the engine from which a new base is compiled: half of what it takes.
+const COMPACT_BYTES: u64 = 32 << 20;
+
+/// Where each service's requests go.
+pub type Deliveries = Arc<BTreeMap<Id, Delivery>>;
+
+/// The installation: what is stored, and the policy that is in force.
+pub struct Control {
+    store: Store,
+    engine: Arc<Engine>,
+    sealer: Sealer,
+    clock: fn() -> UnixTime,
+    lane: Mutex<Lane>,
+    enforced: watch::Sender<u64>,
+    deliveries: watch::Sender<Deliveries>,
+    stopped: watch::Sender<Option<&'static str>>,
+}
+
+impl Control {
+    /// Opens the installation in `data`, made there where it is missing, and brings its policy in force.
+    ///
+    /// # Errors
+    /// Any [`StartError`]; nothing is in force then.
+    pub async fn open(data: &Path, engine: Arc<Engine>, clock: fn() -> UnixTime) -> Result<Arc<Control>, StartError> {
+        let mut seed = [0; 16];
+        rand::rng().fill_bytes(&mut seed);
+        let fresh = Fresh { seed: Seed(seed), at: clock(), installation: Installation::default() };
+        let store = Store::open(&data.join(DATABASE), &fresh).await?;
+        // After the store, whose lock keeps a second process from making another key.
+        let sealer = Sealer::open(&data.join(MASTER_KEY))?;
+        let lane = Lane { revision: store.revision().await?, catalogue: Catalogue::default() };
+        let control = Arc::new(Control {
+            store,
+            engine,
+            sealer,
+            clock,
+            enforced: watch::Sender::new(lane.revision.0),
+            lane: Mutex::new(lane),
+            deliveries: watch::Sender::new(Deliveries::default()),
+            stopped: watch::Sender::new(None),
+        });
+        control.load().await?;
+        {
+            let mut lane = control.lane.lock().await;
+            let services = control.store.services().await?;
+            lane.catalogue = Catalogue::new(services.into_iter().map(|stored| stored.record.service));
+            control.found(&mut lane).await?;
+        }
+        control.publish_deliveries().await;
+        Ok(control)
+    }
+
+    /// Tells the engine that the policy is current: this process alone writes to the store, and has applied all of it.
+    pub fn confirm(&self) {
+        self.engine.confirm((self.clock)());
+    }
+
+    /// Gives the engine a new base where it keeps many deltas. Requests go on meanwhile.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or the base is not accepted; the old base and its deltas stay in force.
+    pub async fn compact(&self) -> Result<(), Failed> {
+        let Ok(described) = self.engine.describe() else { return Ok(()) };
+        if described.overlay_layers < COMPACT_LAYERS && described.overlay_bytes < COMPACT_BYTES {
+            return Ok(());
+        }
+        self.load().await
+    }
+
+    /// The revision that every instance decides by, as it changes.
+    #[must_use]
+    pub fn enforced(&self) -> watch::Receiver<u64> {
+        self.enforced.subscribe()
+    }
+
+    /// Where requests go, as it changes.
+    #[must_use]
+    pub fn deliveries(&self) -> watch::Receiver<Deliveries> {
+        self.deliveries.subscribe()
+    }
+
+    /// Why this process must end, once it must: it could not bring in force what is written down.
+    #[must_use]
+    pub fn stopped(&self) -> watch::Receiver<Option<&'static str>> {
+        self.stopped.subscribe()
+    }
+
+    /// Keeps decisions.
+    ///
+    /// # Errors
+    /// Where the store does not take them; none of them is kept then.
+    pub async fn keep_decisions(&self, records: &[DecisionRecord], gaps: &[Gap]) -> Result<(), StoreError> {
+        self.store.append_decisions(records, gaps).await
+    }
+
+    /// Removes the oldest decisions, down to a size.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn prune_decisions(&self, keep_bytes: u64) -> Result<(), StoreError> {
+        self.store.prune_decisions(keep_bytes).await
+    }
+
+    /// Closes the store. What is in force stays in force in the engine.
+    pub async fn close(&self) {
+        // No change may be half-way.
+        let _lane = self.lane.lock().await;
+        self.store.clone().close().await;
+    }
+
+    /// Compiles what is stored and gives it to the engine.
+    async fn load(&self) -> Result<(), Failed> {
+        let snapshot = self.store.snapshot().await?;
+        let engine = Arc::clone(&self.engine);
+        let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {
+            let base = policy::build(&compile::source(snapshot))?;
+            Ok(engine.load(base.into())?)
+        });
+        let revision = loaded.await.map_err(|_| Failed::Interrupted)??;
+        tracing::info!(%revision, "policy loaded");
+        self.confirm();
+        Ok(())
+    }
+
+    async fn publish_deliveries(&self) {
+        match self.store.services().await {
+            Ok(services) => {
+                let of =
+                    |stored: store::Stored<store::ServiceRecord>| (stored.record.service.id, stored.record.delivery);
+                self.deliveries.send_replace(Arc::new(services.into_iter().map(of).collect()));
+            }
+            // The old ones stay: requests to a service that is not among them are denied.
+            Err(error) => tracing::error!(%error, "the services could not be read"),
+        }
+    }
+
+    fn stop(&self, why: &'static str) {
+        tracing::error!(why, "stopping");
+        self.stopped.send_replace(Some(why));
+    }
+}
+
+/// The tenant whose keys administer the installation.
+#[expect(clippy::expect_used, reason = "a constant that is an id; a test of the catalogue holds it to that")]
+fn system_tenant() -> Id {
+    SYSTEM_TENANT.parse().expect("the system tenant's name is an id")
+}

@@ -1,0 +1,244 @@
+//! Catalogues of endpoints that come with Portcullis: its own admin API, and presets for others.
+
+use portcullis_model::credential::Kind;
+use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::method::{Method, Methods};
+use portcullis_model::source::{Endpoint, HostPattern, Presentation, Service};
+
+/// The tenant whose keys administer the installation. Its users are superusers; no other tenant has one.
+pub const SYSTEM_TENANT: &str = "system";
+/// The service that is the admin API. It is made from this file at every start and stored nowhere.
+pub const ADMIN_SERVICE: &str = "portcullis";
+/// The host by which the admin listener asks the gate about its own requests. RFC 2606 reserves `.invalid`, so that no name
+/// on the network leads to it; the proxy has no upstream for its service.
+pub const ADMIN_HOST: &str = "admin.portcullis.invalid";
+
+/// An endpoint of the admin API: id, display name, paths. Each stands for two endpoints of the policy: the one of that id
+/// has the methods that change something, `id.read` has GET. So a key can be made that only reads.
+struct AdminEndpoint {
+    id: &'static str,
+    name: &'static str,
+    paths: &'static [&'static str],
+}
+
+const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
+    AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
+    AdminEndpoint { id: "installation", name: "Installation", paths: &["/v1/installation"] },
+    AdminEndpoint {
+        id: "services",
+        name: "Services and endpoints",
+        paths: &[
+            "/v1/services",
+            "/v1/services/{service}",
+            "/v1/services/{service}/endpoints",
+            "/v1/services/{service}/endpoints/{endpoint}",
+        ],
+    },
+    AdminEndpoint { id: "tenants", name: "Tenants", paths: &["/v1/tenants", "/v1/tenants/{tenant}"] },
+    AdminEndpoint {
+        id: "settings",
+        name: "Settings per endpoint",
+        paths: &[
+            "/v1/tenants/{tenant}/settings",
+            "/v1/tenants/{tenant}/settings/{service}/{endpoint}",
+            "/v1/tenants/{tenant}/settings/{service}/{endpoint}/ip-ranges",
+        ],
+    },
+    AdminEndpoint {
+        id: "groups",
+        name: "Groups",
+        paths: &["/v1/tenants/{tenant}/groups", "/v1/tenants/{tenant}/groups/{group}"],
+    },
+    AdminEndpoint {
+        id: "applications",
+        name: "Applications",
+        paths: &["/v1/tenants/{tenant}/applications", "/v1/tenants/{tenant}/applications/{name}"],
+    },
+    AdminEndpoint {
+        id: "users",
+        name: "Users",
+        paths: &["/v1/tenants/{tenant}/users", "/v1/tenants/{tenant}/users/{user}"],
+    },
+    AdminEndpoint {
+        id: "workspace-keys",
+        name: "Workspace keys",
+        paths: &[
+            "/v1/tenants/{tenant}/workspace-keys",
+            "/v1/tenants/{tenant}/workspace-keys/{key}",
+            "/v1/tenants/{tenant}/workspace-keys/{key}/revoke",
+        ],
+    },
+    AdminEndpoint {
+        id: "tenant-keys",
+        name: "Tenant keys",
+        paths: &[
+            "/v1/tenants/{tenant}/tenant-keys",
+            "/v1/tenants/{tenant}/tenant-keys/{key}",
+            "/v1/tenants/{tenant}/tenant-keys/{key}/rotate",
+            "/v1/tenants/{tenant}/tenant-keys/{key}/revoke",
+        ],
+    },
+    AdminEndpoint {
+        id: "management-keys",
+        name: "Management keys",
+        paths: &[
+            "/v1/tenants/{tenant}/management-keys",
+            "/v1/tenants/{tenant}/management-keys/{key}",
+            "/v1/tenants/{tenant}/management-keys/{key}/rotate",
+            "/v1/tenants/{tenant}/management-keys/{key}/revoke",
+        ],
+    },
+    AdminEndpoint {
+        id: "audit",
+        name: "Audit",
+        paths: &["/v1/audit", "/v1/audit/verification", "/v1/tenants/{tenant}/audit"],
+    },
+    AdminEndpoint {
+        id: "decisions",
+        name: "Decisions",
+        paths: &["/v1/decisions", "/v1/decisions/{decision}", "/v1/check"],
+    },
+];
+
+/// The admin API as a service, for every tenant that has management keys for it.
+pub(crate) fn admin_service() -> Option<Service> {
+    let changing = [Method::Post, Method::Put, Method::Patch, Method::Delete];
+    let methods = changing.into_iter().fold(Methods::NONE, Methods::with);
+    let mut endpoints = Vec::with_capacity(2 * ADMIN_ENDPOINTS.len());
+    for AdminEndpoint { id, name, paths } in ADMIN_ENDPOINTS {
+        endpoints.push(endpoint(id, name, methods, paths)?);
+        let read = Methods::NONE.with(Method::Get);
+        endpoints.push(endpoint(&format!("{id}.read"), &format!("{name} (read)"), read, paths)?);
+    }
+    Some(Service {
+        id: ADMIN_SERVICE.parse().ok()?,
+        hosts: vec![HostPattern::try_from(ADMIN_HOST.to_owned()).ok()?],
+        prefix: "/v1".to_owned(),
+        tenant: None,
+        accept: vec![Presentation {
+            header: None,
+            parameter: None,
+            scheme: Some("ManagementKey-v1".to_owned()),
+            kinds: vec![Kind::Management],
+        }],
+        endpoints,
+    })
+}
+
+/// Every endpoint of the admin API, as keys name them.
+#[must_use]
+pub fn admin_endpoints() -> Vec<EndpointRef> {
+    let Some(service) = admin_service() else { return Vec::new() };
+    let refs = service.endpoints.into_iter();
+    refs.map(|endpoint| EndpointRef { service: service.id.clone(), endpoint: endpoint.id }).collect()
+}
+
+fn endpoint(id: &str, name: &str, methods: Methods, paths: &[&str]) -> Option<Endpoint> {
+    Some(Endpoint {
+        id: id.parse().ok()?,
+        name: name.to_owned(),
+        methods,
+        paths: paths.iter().map(|&path| path.to_owned()).collect(),
+        prefixes: Vec::new(),
+        per_application: false,
+        scope: None,
+        audience: None,
+        legacy: false,
+        formerly: None,
+    })
+}
+
+/// A catalogue for a product that many know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Preset {
+    /// The endpoints of the Antavo API, as its settings name them.
+    Antavo,
+}
+
+/// An endpoint of a preset: id, display name, path prefix below the service's, legacy, earlier name, scope.
+struct PresetEndpoint(&'static str, &'static str, &'static str, bool, Option<&'static str>, Option<&'static str>);
+
+const ANTAVO: [PresetEndpoint; 15] = [
+    PresetEndpoint("challenges", "Challenges API", "/challenges", true, None, None),
+    PresetEndpoint("clubs", "Clubs API", "/clubs", false, None, None),
+    PresetEndpoint("coupons", "Coupons API", "/coupons", false, None, None),
+    PresetEndpoint("customer", "Customer API", "/customers", false, None, None),
+    PresetEndpoint("display", "Display API", "/display", false, None, None),
+    PresetEndpoint("entities", "Entities API", "/entities", false, None, None),
+    PresetEndpoint("events", "Events API", "/events", false, None, None),
+    PresetEndpoint("faq", "FAQ API", "/faq", false, None, None),
+    PresetEndpoint("leaderboard", "Leaderboard API", "/leaderboard", false, None, None),
+    PresetEndpoint("levels", "Levels API", "/levels", false, None, None),
+    PresetEndpoint("offers", "Offers API", "/offers", false, None, None),
+    PresetEndpoint("rewards", "Rewards API", "/rewards", false, None, None),
+    PresetEndpoint("wallet", "Wallet API", "/wallet", false, None, None),
+    PresetEndpoint(
+        "points-preview",
+        "Points Preview API",
+        "/points-preview",
+        false,
+        Some("Workflow Campaigns API"),
+        None,
+    ),
+    PresetEndpoint("async-events", "Async Events API", "/async-events", false, None, Some("async-events")),
+];
+
+impl Preset {
+    /// The preset of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Preset> {
+        (name == "antavo").then_some(Preset::Antavo)
+    }
+
+    /// Its endpoints for a service under `prefix`.
+    #[must_use]
+    pub fn endpoints(self, prefix: &str) -> Vec<Endpoint> {
+        let Preset::Antavo = self;
+        let endpoints = ANTAVO.iter().filter_map(|PresetEndpoint(id, name, path, legacy, formerly, scope)| {
+            let id: Id = id.parse().ok()?;
+            Some(Endpoint {
+                id,
+                name: (*name).to_owned(),
+                methods: Methods::default(),
+                paths: Vec::new(),
+                prefixes: vec![format!("{}{path}", prefix.trim_end_matches('/'))],
+                per_application: false,
+                scope: scope.map(str::to_owned),
+                audience: None,
+                legacy: *legacy,
+                formerly: formerly.map(str::to_owned),
+            })
+        });
+        endpoints.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_model::credential::Seed;
+    use portcullis_model::id::Revision;
+    use portcullis_model::policy;
+    use portcullis_model::source::Source;
+
+    use super::*;
+
+    #[test]
+    fn the_catalogues_build() {
+        let mut source = Source::empty(Revision(1), Seed([0; 16]));
+        source.services.push(admin_service().unwrap());
+        for prefix in ["/", "/api"] {
+            let id = if prefix == "/" { "root" } else { "api" };
+            source.services.push(Service {
+                id: id.parse().unwrap(),
+                hosts: vec![HostPattern::try_from("api.example".to_owned()).unwrap()],
+                prefix: prefix.to_owned(),
+                tenant: None,
+                accept: Presentation::usual(),
+                endpoints: Preset::Antavo.endpoints(prefix),
+            });
+        }
+        policy::build(&source).unwrap();
+        assert_eq!(admin_endpoints().len(), 26);
+        assert_eq!(source.services[1].endpoints.len(), 15, "REQUIREMENTS A8 lists fifteen");
+    }
+}

@@ -1,0 +1,241 @@
+//! The lane: one change at a time, from a command to a policy that every instance decides by.
+//!
+//! authorize -> plan -> compile the delta and check it, no transaction open -> one transaction: rows, audit entry, revision ->
+//! apply on every instance in rotation -> answer. What is refused is an audit entry too.
+
+use std::sync::Arc;
+
+use portcullis_engine::LoadError;
+use portcullis_model::id::{Id, Revision};
+use portcullis_model::policy;
+use portcullis_model::time::UnixTime;
+use portcullis_store::{Actor, Change, CredentialRecord, Entry, Outcome, Write};
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::command::{Command, Needs, NewTenant, Order};
+use crate::compile::{self, Catalogue};
+use crate::error::{CommandError, Failed, Refused};
+use crate::{Control, plan};
+
+/// What the lane knows and whoever holds it may change.
+pub(crate) struct Lane {
+    pub(crate) revision: Revision,
+    pub(crate) catalogue: Catalogue,
+}
+
+/// A command that was authorized, and by whom. Only [`authorize`] makes one, so that nothing is planned for a caller that
+/// nobody looked at.
+pub(crate) struct Authorized<'o> {
+    pub(crate) order: &'o Order,
+    pub(crate) actor: Actor,
+    /// The credential that gives the command: what may be granted is bounded by it.
+    pub(crate) by: CredentialRecord,
+}
+
+/// What a command comes to: the rows, what the audit says of them, and what only the caller gets.
+pub(crate) struct Plan {
+    pub(crate) writes: Vec<Write>,
+    /// The id of the record, where the command did not have it.
+    pub(crate) object: Option<Id>,
+    pub(crate) details: Value,
+    pub(crate) issued: Option<Issued>,
+}
+
+impl Plan {
+    pub(crate) fn new(writes: Vec<Write>, details: Value) -> Plan {
+        Plan { writes, object: None, details, issued: None }
+    }
+}
+
+/// Secrets that were just made. This is their only way out.
+#[derive(Debug)]
+pub struct Issued {
+    /// The key.
+    pub key: SecretString,
+    /// Workspace keys: the secret to sign requests with.
+    pub signing_secret: Option<SecretString>,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Done {
+    /// In force from this revision on.
+    pub revision: Revision,
+    /// The record.
+    pub object: String,
+    /// Secrets that came of it.
+    pub issued: Option<Issued>,
+}
+
+impl Control {
+    /// Does what an order asks for, and answers once every instance in rotation decides by it.
+    ///
+    /// The change goes on where the caller does not wait for its end.
+    ///
+    /// # Errors
+    /// [`CommandError::Refused`] where it may not or cannot be done, [`CommandError::Failed`] where something broke. Nothing
+    /// has changed then, except with [`Failed::NotEnforced`].
+    pub async fn execute(self: &Arc<Self>, order: Order) -> Result<Done, CommandError> {
+        let control = Arc::clone(self);
+        let change = tokio::spawn(async move { control.change(&order).await });
+        change.await.map_err(|_| CommandError::Failed(Failed::Interrupted))?
+    }
+
+    async fn change(&self, order: &Order) -> Result<Done, CommandError> {
+        let mut lane = self.lane.lock().await;
+        let now = (self.clock)();
+        let authorized = match self.authorize(order).await {
+            Err(CommandError::Refused(refused)) => return self.refused(order, now, None, refused).await,
+            other => other?,
+        };
+        let planned = match plan::plan(self, &lane, &authorized, now).await {
+            Err(CommandError::Refused(refused)) => {
+                return self.refused(order, now, Some(authorized.actor), refused).await;
+            }
+            other => other?,
+        };
+        let (action, object_kind) = order.command.title();
+        let object = planned.object.map_or_else(|| order.command.object(), |id| id.to_string());
+        let to = Revision(lane.revision.0 + 1);
+        let entry = Entry {
+            at: now,
+            tenant: chain(order),
+            actor: authorized.actor.clone(),
+            origin: order.caller.origin,
+            action,
+            object_kind,
+            object: object.clone(),
+            outcome: Outcome::Done { revision: to },
+            details: planned.details.to_string(),
+        };
+        match self.put_in_force(&mut lane, to, now, planned.writes, entry).await {
+            Err(CommandError::Refused(refused)) => self.refused(order, now, Some(authorized.actor), refused).await,
+            Err(failed) => Err(failed),
+            Ok(()) => Ok(Done { revision: to, object, issued: planned.issued }),
+        }
+    }
+
+    /// Writes a change down and puts it in force.
+    pub(crate) async fn put_in_force(
+        &self,
+        lane: &mut Lane,
+        to: Revision,
+        at: UnixTime,
+        writes: Vec<Write>,
+        entry: Entry,
+    ) -> Result<(), CommandError> {
+        let from = lane.revision;
+        let delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes).await?;
+        let bytes = match policy::build_delta(&delta) {
+            Ok(bytes) => bytes,
+            Err(policy::BuildError::Faults(faults)) => {
+                let text: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                return Err(Refused::field("", text.join("; ")).into());
+            }
+            Err(error) => return Err(Failed::Build(error).into()),
+        };
+        match self.engine.check(&bytes) {
+            Ok(_) => {}
+            Err(LoadError::OverlayFull) => {
+                self.load().await?;
+                self.engine.check(&bytes).map_err(Failed::Gate)?;
+            }
+            Err(LoadError::Dangling(what)) => {
+                return Err(Refused::field("", format!("it names the {what}, which is not there")).into());
+            }
+            Err(LoadError::Invalid(what)) => return Err(Refused::field("", what).into()),
+            Err(error) => return Err(Failed::Gate(error).into()),
+        }
+        let catalogue = lane.catalogue.after(&writes);
+        let change = Change { from, to, at, writes, audit: vec![entry] };
+        self.store.commit(&change).await?;
+        // INVARIANT (written-then-enforced): from here on the change stands, whatever happens to this process.
+        lane.revision = to;
+        lane.catalogue = catalogue;
+        if let Err(error) = self.engine.apply(&bytes) {
+            // A compaction that read the store after the commit has brought it in force already.
+            let is_in_force = matches!(error, LoadError::WrongRevision { at } if at >= to);
+            if !is_in_force && self.load().await.is_err() {
+                self.stop("a change that is written down could not be put in force");
+                return Err(Failed::NotEnforced.into());
+            }
+        }
+        self.enforced.send_replace(to.0);
+        self.publish_deliveries().await;
+        Ok(())
+    }
+
+    /// Looks at who gives the order.
+    async fn authorize<'o>(&self, order: &'o Order) -> Result<Authorized<'o>, CommandError> {
+        let caller = &order.caller;
+        let by = self.store.credential(&caller.credential).await?;
+        // The gate has proven the credential; that it is gone since is a revocation that came between.
+        let Some(by) = by.map(|stored| stored.record).filter(|by| by.credential.tenant == caller.tenant) else {
+            return Err(Refused::Forbidden("the key that gave this command is no longer there".to_owned()).into());
+        };
+        let actor = Actor {
+            tenant: caller.tenant.clone(),
+            credential: Some(caller.credential.clone()),
+            user: by.credential.creator.clone(),
+        };
+        match order.command.needs() {
+            Needs::Superuser if !caller.is_superuser() => {
+                let what = "this is for keys of the system tenant: ask whoever operates this installation";
+                Err(Refused::Forbidden(what.to_owned()).into())
+            }
+            // To a caller of one tenant the others are not there.
+            Needs::Tenant(tenant) if !caller.is_superuser() && tenant != caller.tenant => {
+                Err(Refused::NotFound { kind: "tenant", id: tenant.to_string() }.into())
+            }
+            Needs::Tenant(tenant) if self.store.tenant(&tenant).await?.is_none() => {
+                Err(Refused::NotFound { kind: "tenant", id: tenant.to_string() }.into())
+            }
+            Needs::Superuser | Needs::Tenant(_) => Ok(Authorized { order, actor, by }),
+        }
+    }
+
+    /// Writes a refusal down and gives it back.
+    async fn refused<T>(
+        &self,
+        order: &Order,
+        at: UnixTime,
+        actor: Option<Actor>,
+        refused: Refused,
+    ) -> Result<T, CommandError> {
+        let (action, object_kind) = order.command.title();
+        let caller = &order.caller;
+        let actor = actor.unwrap_or_else(|| Actor {
+            tenant: caller.tenant.clone(),
+            credential: Some(caller.credential.clone()),
+            user: None,
+        });
+        // What a foreign caller was refused stands in its own chain: the other tenant's is not its to write to.
+        let about = chain(order);
+        let is_there = caller.is_superuser() && self.store.tenant(&about).await?.is_some();
+        let entry = Entry {
+            at,
+            tenant: if is_there { about } else { caller.tenant.clone() },
+            actor,
+            origin: caller.origin,
+            action,
+            object_kind,
+            object: order.command.object(),
+            outcome: Outcome::Refused { code: refused.code() },
+            details: "{}".to_owned(),
+        };
+        self.store.append_audit(&[entry]).await?;
+        Err(refused.into())
+    }
+}
+
+/// The chain that an order's entry stands in.
+fn chain(order: &Order) -> Id {
+    if let Command::CreateTenant(NewTenant { id, .. }) | Command::EditTenant(id, _) = &order.command {
+        return id.clone();
+    }
+    match order.command.needs() {
+        Needs::Tenant(tenant) => tenant,
+        Needs::Superuser => crate::system_tenant(),
+    }
+}

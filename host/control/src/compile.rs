@@ -1,0 +1,322 @@
+//! From records to policy: what is stored of a record, and what the policy gets of it.
+//!
+//! Records outlive what they name: settings survive the removal of their endpoint, a key the deletion of its creator. The
+//! policy must not name what is not there, so this is where dead references are left out, always to the side of denying.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use portcullis_model::id::{EndpointRef, Id, Revision};
+use portcullis_model::source::{
+    CreatorRule, Credential, CredentialState, Delta, Endpoint, EndpointSettings, Group, SOURCE_FORMAT, Service, Source,
+    Tenant, User,
+};
+use portcullis_store::{Snapshot, Store, StoreError, TenantRecord, Write};
+
+use crate::catalogue::admin_service;
+
+/// The services of the installation with their catalogues, the admin API among them.
+#[derive(Clone, Default)]
+pub(crate) struct Catalogue {
+    services: BTreeMap<Id, Service>,
+}
+
+impl Catalogue {
+    pub(crate) fn new(stored: impl IntoIterator<Item = Service>) -> Catalogue {
+        let services = stored.into_iter().chain(admin_service());
+        Catalogue { services: services.map(|service| (service.id.clone(), service)).collect() }
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    pub(crate) fn service(&self, id: &Id) -> Option<&Service> {
+        self.services.get(id)
+    }
+
+    pub(crate) fn endpoint(&self, name: &EndpointRef) -> Option<&Endpoint> {
+        self.service(&name.service)?.endpoints.iter().find(|endpoint| endpoint.id == name.endpoint)
+    }
+
+    /// The catalogue as it is once `writes` are done.
+    pub(crate) fn after(&self, writes: &[Write]) -> Catalogue {
+        let mut after = self.clone();
+        for write in writes {
+            match write {
+                Write::PutService(record) => {
+                    after.services.insert(record.service.id.clone(), record.service.clone());
+                }
+                Write::RemoveService(id) => {
+                    after.services.remove(id);
+                }
+                Write::PutInstallation(_)
+                | Write::PutTenant(_)
+                | Write::PutSettings { .. }
+                | Write::RemoveSettings { .. }
+                | Write::PutGroup(_)
+                | Write::RemoveGroup { .. }
+                | Write::PutApplication(_)
+                | Write::RemoveApplication { .. }
+                | Write::PutUser(_)
+                | Write::RemoveUser { .. }
+                | Write::PutCredential(_)
+                | Write::RemoveCredential(_) => {}
+            }
+        }
+        after
+    }
+}
+
+/// What a credential names that is there.
+struct Present<'p> {
+    catalogue: &'p Catalogue,
+    group: bool,
+    creator: bool,
+    applications: &'p dyn Fn(&Id) -> bool,
+}
+
+/// The whole policy as of a snapshot.
+pub(crate) fn source(snapshot: Snapshot) -> Source {
+    let catalogue = Catalogue::new(snapshot.services);
+    let mut settings: BTreeMap<Id, Vec<EndpointSettings>> = BTreeMap::new();
+    for (tenant, of_endpoint) in snapshot.settings {
+        settings.entry(tenant).or_default().push(of_endpoint);
+    }
+    let pairs = |ids: &mut dyn Iterator<Item = (&Id, &Id)>| -> BTreeSet<(Id, Id)> {
+        ids.map(|(tenant, id)| (tenant.clone(), id.clone())).collect()
+    };
+    let groups = pairs(&mut snapshot.groups.iter().map(|group| (&group.tenant, &group.id)));
+    let users = pairs(&mut snapshot.users.iter().map(|user| (&user.tenant, &user.id)));
+    let applications = pairs(&mut snapshot.applications.iter().map(|app| (&app.tenant, &app.id)));
+    let of = |set: &BTreeSet<(Id, Id)>, tenant: &Id, id: &Id| set.contains(&(tenant.clone(), id.clone()));
+    let credentials = snapshot.credentials.into_iter().filter_map(|stored| {
+        let tenant = stored.tenant.clone();
+        let present = Present {
+            catalogue: &catalogue,
+            group: stored.group.as_ref().is_none_or(|group| of(&groups, &tenant, group)),
+            creator: stored.creator.as_ref().is_some_and(|creator| of(&users, &tenant, creator)),
+            applications: &|application| of(&applications, &tenant, application),
+        };
+        credential(stored, &present)
+    });
+    let credentials = credentials.collect();
+    Source {
+        format: SOURCE_FORMAT,
+        revision: snapshot.revision,
+        seed: snapshot.seed,
+        installation: snapshot.installation,
+        tenants: snapshot
+            .tenants
+            .into_iter()
+            .map(|record| {
+                let settings = settings.remove(&record.id).unwrap_or_default();
+                tenant(record, settings, &catalogue)
+            })
+            .collect(),
+        applications: snapshot.applications,
+        users: snapshot
+            .users
+            .into_iter()
+            .map(|stored| {
+                let has_group = stored.group.as_ref().is_some_and(|group| of(&groups, &stored.tenant, group));
+                user(stored, has_group)
+            })
+            .collect(),
+        groups: snapshot.groups.into_iter().map(|stored| group(stored, &catalogue)).collect(),
+        credentials,
+        services: catalogue.services.into_values().collect(),
+    }
+}
+
+fn tenant(record: TenantRecord, mut settings: Vec<EndpointSettings>, catalogue: &Catalogue) -> Tenant {
+    settings.retain(|of_endpoint| catalogue.endpoint(&of_endpoint.endpoint).is_some());
+    Tenant { id: record.id, state: record.state, modules: record.modules, endpoints: settings }
+}
+
+fn group(mut stored: Group, catalogue: &Catalogue) -> Group {
+    stored.permissions.retain(|permission| catalogue.endpoint(&permission.endpoint).is_some());
+    stored
+}
+
+fn user(mut stored: User, has_group: bool) -> User {
+    if !has_group {
+        stored.group = None;
+    }
+    stored
+}
+
+/// Nothing where the policy cannot express the credential; to a caller it is then unknown, which looks like revoked.
+fn credential(mut stored: Credential, present: &Present<'_>) -> Option<Credential> {
+    if stored.secrets.is_empty() || !present.group {
+        return None;
+    }
+    if stored.creator.is_some() && !present.creator {
+        stored.creator = None;
+        if stored.creator_rule == CreatorRule::FollowCreator {
+            // Dead for good: the policy cannot name a user who is not there, but it can say revoked.
+            stored.state = CredentialState::Revoked;
+            stored.creator_rule = CreatorRule::Independent;
+        }
+    }
+    let confined = !stored.applications.is_empty();
+    stored.applications.retain(|application| (present.applications)(application));
+    if confined && stored.applications.is_empty() {
+        // An empty list means all applications, so a key that has lost its last one must not keep it.
+        stored.state = CredentialState::Revoked;
+    }
+    stored
+        .endpoints
+        .retain(|name| present.catalogue.endpoint(name).is_some_and(|endpoint| endpoint.per_application || !confined));
+    Some(stored)
+}
+
+/// What leads from one revision to the next, for writes that are about to be done.
+pub(crate) async fn delta(
+    store: &Store,
+    before: &Catalogue,
+    revisions: (Revision, Revision),
+    writes: &[Write],
+) -> Result<Delta, StoreError> {
+    let catalogue = before.after(writes);
+    let mut delta = services(store, before, &catalogue, revisions);
+    let mut tenants = BTreeSet::new();
+    let mut groups = Vec::new();
+    let mut credentials = Vec::new();
+    for write in writes {
+        match write {
+            Write::PutInstallation(installation) => delta.installation = Some(installation.clone()),
+            Write::PutService(record) => {
+                refer(store, &record.service.id, &mut tenants, &mut groups, &mut credentials).await?
+            }
+            Write::RemoveService(id) => refer(store, id, &mut tenants, &mut groups, &mut credentials).await?,
+            Write::PutTenant(record) => {
+                tenants.insert(record.id.clone());
+            }
+            Write::PutSettings { tenant, .. } | Write::RemoveSettings { tenant, .. } => {
+                tenants.insert(tenant.clone());
+            }
+            Write::PutGroup(record) => groups.push(record.group.clone()),
+            Write::RemoveGroup { tenant, group } => delta.removed.groups.push((tenant.clone(), group.clone())),
+            // Applications are in no delta: the gate compares ids with what the key lists.
+            Write::PutApplication(_) | Write::RemoveApplication { .. } => {}
+            Write::PutUser(record) => {
+                let user_record = record.user.clone();
+                let has_group = has_group(store, &user_record.tenant, user_record.group.as_ref()).await?;
+                delta.users.push(user(user_record, has_group));
+            }
+            Write::RemoveUser { tenant, user } => delta.removed.users.push((tenant.clone(), user.clone())),
+            Write::PutCredential(record) => credentials.push(record.credential.clone()),
+            Write::RemoveCredential(id) => {
+                let gone = store.credential(id).await?;
+                let secrets = gone.into_iter().flat_map(|gone| gone.record.credential.secrets);
+                delta.removed.digests.extend(secrets.map(|secret| secret.sha256));
+            }
+        }
+    }
+    for id in tenants {
+        if let Some(record) = tenant_after(store, &id, writes).await? {
+            let settings = settings_after(store, &id, writes).await?;
+            delta.tenants.push(tenant(record, settings, &catalogue));
+        }
+    }
+    delta.groups = groups.into_iter().map(|stored| group(stored, &catalogue)).collect();
+    for stored in credentials {
+        if let Some(compiled) = credential_now(store, &catalogue, stored).await? {
+            delta.credentials.push(compiled);
+        }
+    }
+    Ok(delta)
+}
+
+/// The part of a delta that is about services and hosts; without one where no catalogue changes.
+fn services(store: &Store, before: &Catalogue, after: &Catalogue, (from, to): (Revision, Revision)) -> Delta {
+    let of = |revision, catalogue: &Catalogue| Source {
+        services: catalogue.services().cloned().collect(),
+        ..Source::empty(revision, store.seed())
+    };
+    Delta::between(&of(from, before), &of(to, after))
+}
+
+/// Adds the records that name endpoints of a service whose catalogue changes: what they name may have come or gone.
+async fn refer(
+    store: &Store,
+    service: &Id,
+    tenants: &mut BTreeSet<Id>,
+    groups: &mut Vec<Group>,
+    credentials: &mut Vec<Credential>,
+) -> Result<(), StoreError> {
+    let referring = store.referring(service).await?;
+    tenants.extend(referring.tenants);
+    for (tenant, id) in referring.groups {
+        groups.extend(store.group(&tenant, &id).await?.map(|stored| stored.record.group));
+    }
+    for id in referring.credentials {
+        credentials.extend(store.credential(&id).await?.map(|stored| stored.record.credential));
+    }
+    Ok(())
+}
+
+async fn tenant_after(store: &Store, id: &Id, writes: &[Write]) -> Result<Option<TenantRecord>, StoreError> {
+    let put = writes.iter().find_map(|write| {
+        if let Write::PutTenant(record) = write
+            && record.id == *id
+        {
+            Some(record.clone())
+        } else {
+            None
+        }
+    });
+    match put {
+        Some(record) => Ok(Some(record)),
+        None => Ok(store.tenant(id).await?.map(|stored| stored.record)),
+    }
+}
+
+async fn settings_after(store: &Store, id: &Id, writes: &[Write]) -> Result<Vec<EndpointSettings>, StoreError> {
+    let stored = store.settings(id).await?.into_iter().map(|stored| stored.record);
+    let mut settings: BTreeMap<EndpointRef, EndpointSettings> =
+        stored.map(|of_endpoint| (of_endpoint.endpoint.clone(), of_endpoint)).collect();
+    for write in writes {
+        if let Write::PutSettings { tenant, settings: put } = write
+            && tenant == id
+        {
+            settings.insert(put.endpoint.clone(), put.clone());
+        }
+        if let Write::RemoveSettings { tenant, endpoint } = write
+            && tenant == id
+        {
+            settings.remove(endpoint);
+        }
+    }
+    Ok(settings.into_values().collect())
+}
+
+/// A credential with what it names looked up. What it names is stored before it, never in the same change.
+async fn credential_now(
+    store: &Store,
+    catalogue: &Catalogue,
+    stored: Credential,
+) -> Result<Option<Credential>, StoreError> {
+    let tenant = stored.tenant.clone();
+    let creator = match &stored.creator {
+        Some(creator) => store.user(&tenant, creator).await?.is_some(),
+        None => false,
+    };
+    let mut applications = BTreeSet::new();
+    for application in &stored.applications {
+        if store.application(&tenant, application).await?.is_some() {
+            applications.insert(application.clone());
+        }
+    }
+    let group = stored.group.is_none() || has_group(store, &tenant, stored.group.as_ref()).await?;
+    let present =
+        Present { catalogue, group, creator, applications: &|application| applications.contains(application) };
+    Ok(credential(stored, &present))
+}
+
+async fn has_group(store: &Store, tenant: &Id, group: Option<&Id>) -> Result<bool, StoreError> {
+    match group {
+        Some(group) => Ok(store.group(tenant, group).await?.is_some()),
+        None => Ok(false),
+    }
+}

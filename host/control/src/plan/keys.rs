@@ -1,0 +1,387 @@
+//! Keys: one record and one state machine for all kinds, and what is particular to each.
+//!
+//! | from | edit | rotate | revoke | delete |
+//! |---|---|---|---|---|
+//! | active, unexpired | active | active | revoked | gone |
+//! | active, expired | active | active, with a new expiry | revoked | gone |
+//! | revoked | refused | refused | refused | gone |
+//!
+//! Tenant keys are edited, rotated, revoked; management keys rotated, revoked, deleted; a workspace key is revoked, or
+//! replaced by a new pair.
+
+use std::collections::BTreeSet;
+
+use portcullis_model::credential::Kind;
+use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::source::{CreatorRule, Credential, CredentialState, Role, SecretVersion, UserState};
+use portcullis_model::time::Expiry;
+use portcullis_store::{CredentialFilter, CredentialRecord, GroupKind, Paging, Stored, Write};
+use serde_json::json;
+
+use super::{Faults, KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Situation, missing, require_confirmed};
+use crate::change::{Issued, Plan};
+use crate::command::{
+    Confirmation, KeyRef, NewManagementKey, NewTenantKey, NewWorkspaceKey, Rotation, TenantKeyEdit, key_name,
+};
+use crate::error::{CommandError, Failed, Refused};
+use crate::secret::{self, NewKey};
+
+/// How often an id is drawn until one is free. With ten million credentials the first fails once in 20 million times.
+const ID_ATTEMPTS: usize = 8;
+
+pub(super) async fn create_workspace(
+    s: &Situation<'_>,
+    tenant: &Id,
+    new: &NewWorkspaceKey,
+) -> Result<Plan, CommandError> {
+    let mut faults = Faults::default();
+    faults.text("name", &new.name, (0, MAX_NAME_CHARS));
+    faults.end()?;
+    if *tenant == crate::system_tenant() {
+        let what = "the system tenant is administered with management keys and has no workspace".to_owned();
+        return Err(Refused::State { code: "built_in", what }.into());
+    }
+    let mut writes = Vec::new();
+    let filter =
+        CredentialFilter { tenant: tenant.clone(), kind: Kind::Workspace, state: Some(CredentialState::Active) };
+    let active = s.control.store.credentials(&filter, Paging { after: None, limit: 1 }).await?.items.pop();
+    let replaces = active.as_ref().map(|stored| stored.record.credential.id.clone());
+    if let Some(stored) = active {
+        let consequence =
+            format!("the active pair `{}` is dead at once, and its clients are denied", stored.record.credential.id);
+        require_confirmed(new.confirmation, consequence)?;
+        writes.push(Write::PutCredential(revoked(stored.record)));
+    }
+    let id = free_id(s).await?;
+    let key = secret::new_key(&id);
+    let signing_secret = secret::new_signing_secret();
+    let sealer = &s.control.sealer;
+    let mut record = record(s, credential(tenant, id.clone(), Kind::Workspace, &key), &new.name, "");
+    record.sealed_key = Some(sealer.seal(&key.key, &sealed_place(&id, "key")).map_err(Failed::from)?);
+    record.sealed_secret = Some(sealer.seal(&signing_secret, &sealed_place(&id, "secret")).map_err(Failed::from)?);
+    writes.push(Write::PutCredential(record));
+    let details = json!({ "name": new.name, "replaces": replaces });
+    let issued = Issued { key: key.key, signing_secret: Some(signing_secret) };
+    Ok(Plan { writes, object: Some(id), details, issued: Some(issued) })
+}
+
+pub(super) async fn create_tenant(s: &Situation<'_>, tenant: &Id, new: &NewTenantKey) -> Result<Plan, CommandError> {
+    let mut faults = Faults::default();
+    faults.text("name", &new.name, KEY_NAME_CHARS);
+    faults.text("description", &new.description, (0, MAX_DESCRIPTION_CHARS));
+    faults.list("ip_allowlist", &new.ip_allowlist);
+    future(s, &mut faults, new.expires);
+    faults.end()?;
+    require_group(s, tenant, &new.group).await?;
+    require_room(s, tenant).await?;
+    let id = free_id(s).await?;
+    let key = secret::new_key(&id);
+    let mut credential = credential(tenant, id.clone(), Kind::Tenant, &key);
+    credential.expires = new.expires;
+    credential.group = Some(new.group.clone());
+    credential.ip_allowlist = unique(&new.ip_allowlist);
+    let details = json!({
+        "name": new.name,
+        "group": new.group,
+        "expires": new.expires,
+        "ip_allowlist": credential.ip_allowlist,
+    });
+    let record = record(s, credential, &new.name, &new.description);
+    Ok(issue(record, key, id, details))
+}
+
+pub(super) async fn edit_tenant(s: &Situation<'_>, key: &KeyRef, edit: &TenantKeyEdit) -> Result<Plan, CommandError> {
+    let stored = find(s, key).await?;
+    s.require_unchanged("key", &stored)?;
+    let mut record = stored.record;
+    require_active(&record)?;
+    let mut faults = Faults::default();
+    let mut details = serde_json::Map::new();
+    if let Some(name) = &edit.name {
+        faults.text("name", name, KEY_NAME_CHARS);
+        record.name.clone_from(name);
+        details.insert("name".to_owned(), json!(name));
+    }
+    if let Some(description) = &edit.description {
+        faults.text("description", description, (0, MAX_DESCRIPTION_CHARS));
+        record.description.clone_from(description);
+        details.insert("description".to_owned(), json!(description));
+    }
+    if let Some(allowlist) = &edit.ip_allowlist {
+        faults.list("ip_allowlist", allowlist);
+        record.credential.ip_allowlist = unique(allowlist);
+        details.insert("ip_allowlist".to_owned(), json!(record.credential.ip_allowlist));
+    }
+    faults.end()?;
+    if let Some(group) = &edit.group {
+        require_group(s, &key.tenant, group).await?;
+        record.credential.group = Some(group.clone());
+        details.insert("group".to_owned(), json!(group));
+    }
+    Ok(Plan::new(vec![Write::PutCredential(record)], details.into()))
+}
+
+pub(super) async fn create_management(
+    s: &Situation<'_>,
+    tenant: &Id,
+    new: &NewManagementKey,
+) -> Result<Plan, CommandError> {
+    let mut faults = Faults::default();
+    faults.text("name", &new.name, KEY_NAME_CHARS);
+    faults.text("description", &new.description, (0, MAX_DESCRIPTION_CHARS));
+    faults.list("endpoints", &new.endpoints);
+    faults.list("applications", &new.applications);
+    future(s, &mut faults, Some(new.expires));
+    if new.endpoints.is_empty() {
+        faults.add("endpoints", "it is empty, so the key could do nothing: name the endpoints it may use");
+    }
+    check_endpoints(s, &mut faults, &new.endpoints, !new.applications.is_empty());
+    for (index, application) in new.applications.iter().enumerate() {
+        if s.control.store.application(tenant, application).await?.is_none() {
+            faults.add(format!("applications[{index}]"), format!("there is no application `{application}`"));
+        }
+    }
+    let creator = creator(s, tenant, new, &mut faults).await?;
+    faults.end()?;
+    s.require_power(tenant, new.endpoints.iter().cloned(), &new.applications, "endpoints")?;
+    let id = free_id(s).await?;
+    let key = secret::new_key(&id);
+    let mut credential = credential(tenant, id.clone(), Kind::Management, &key);
+    credential.expires = Some(new.expires);
+    credential.endpoints = unique(&new.endpoints);
+    credential.applications = unique(&new.applications);
+    credential.creator = creator;
+    credential.creator_rule = new.creator_rule;
+    let details = json!({
+        "name": new.name,
+        "expires": new.expires,
+        "endpoints": credential.endpoints,
+        "applications": credential.applications,
+        "creator": credential.creator,
+        "creator_rule": credential.creator_rule,
+    });
+    let record = record(s, credential, &new.name, &new.description);
+    Ok(issue(record, key, id, details))
+}
+
+pub(super) async fn rotate(s: &Situation<'_>, key: &KeyRef, rotation: &Rotation) -> Result<Plan, CommandError> {
+    if key.kind != Kind::Tenant && key.kind != Kind::Management {
+        let what = "a workspace key is replaced by generating a new pair".to_owned();
+        return Err(Refused::State { code: "not_rotatable", what }.into());
+    }
+    let stored = find(s, key).await?;
+    s.require_unchanged("key", &stored)?;
+    let mut record = stored.record;
+    require_active(&record)?;
+    require_power_of(s, &record).await?;
+    let mut faults = Faults::default();
+    future(s, &mut faults, rotation.expires);
+    faults.end()?;
+    let is_expired = record.credential.expires.is_some_and(|expires| s.now >= expires.instant());
+    if is_expired && rotation.expires.is_none() {
+        let what = "the key has expired: give it a new `expires` to rotate it".to_owned();
+        return Err(Refused::State { code: "key_expired", what }.into());
+    }
+    if is_expired && key.kind == Kind::Tenant {
+        // While it was expired it did not count.
+        require_room(s, &key.tenant).await?;
+    }
+    let consequence = format!("the present secret of `{}` is dead at once, and its clients are denied", key.id);
+    require_confirmed(rotation.confirmation, consequence)?;
+    let last = record.credential.secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
+    let version = last.checked_add(1).ok_or_else(|| Refused::State {
+        code: "too_many_rotations",
+        what: "the key has been rotated as often as a key can be: make a new one".to_owned(),
+    })?;
+    let new = secret::new_key(&key.id);
+    record.credential.secrets = vec![SecretVersion { version, sha256: new.digest, until: None }];
+    if rotation.expires.is_some() {
+        record.credential.expires = rotation.expires;
+    }
+    let details = json!({ "version": version, "expires": record.credential.expires });
+    Ok(issue(record, new, key.id.clone(), details))
+}
+
+pub(super) async fn revoke(s: &Situation<'_>, key: &KeyRef, confirmation: Confirmation) -> Result<Plan, CommandError> {
+    let stored = find(s, key).await?;
+    s.require_unchanged("key", &stored)?;
+    require_active(&stored.record)?;
+    let consequence = format!("the {} `{}` is dead at once and for good", key_name(key.kind), key.id);
+    require_confirmed(confirmation, consequence)?;
+    Ok(Plan::new(vec![Write::PutCredential(revoked(stored.record))], json!({})))
+}
+
+pub(super) async fn delete(s: &Situation<'_>, key: &KeyRef, confirmation: Confirmation) -> Result<Plan, CommandError> {
+    if key.kind != Kind::Management {
+        let what = format!("a {} is revoked and stays listed; it is not deleted", key_name(key.kind));
+        return Err(Refused::State { code: "not_deletable", what }.into());
+    }
+    let stored = find(s, key).await?;
+    s.require_unchanged("key", &stored)?;
+    require_confirmed(confirmation, format!("the management key `{}` is gone at once and for good", key.id))?;
+    Ok(Plan::new(vec![Write::RemoveCredential(key.id.clone())], json!({})))
+}
+
+/// Which secret of which credential a sealed text is.
+pub(crate) fn sealed_place(id: &Id, what: &str) -> String {
+    format!("credential/{id}/{what}")
+}
+
+fn credential(tenant: &Id, id: Id, kind: Kind, key: &NewKey) -> Credential {
+    Credential {
+        id,
+        tenant: tenant.clone(),
+        kind,
+        state: CredentialState::Active,
+        expires: None,
+        secrets: vec![SecretVersion { version: 1, sha256: key.digest, until: None }],
+        group: None,
+        ip_allowlist: Vec::new(),
+        endpoints: Vec::new(),
+        applications: Vec::new(),
+        creator: None,
+        creator_rule: CreatorRule::default(),
+    }
+}
+
+fn record(s: &Situation<'_>, credential: Credential, name: &str, description: &str) -> CredentialRecord {
+    CredentialRecord {
+        credential,
+        name: name.to_owned(),
+        description: description.to_owned(),
+        created_by: s.authorized.actor.clone(),
+        sealed_key: None,
+        sealed_secret: None,
+    }
+}
+
+fn issue(record: CredentialRecord, key: NewKey, id: Id, details: serde_json::Value) -> Plan {
+    let issued = Some(Issued { key: key.key, signing_secret: None });
+    Plan { writes: vec![Write::PutCredential(record)], object: Some(id), details, issued }
+}
+
+/// A dead key keeps no secret that could be opened.
+fn revoked(mut record: CredentialRecord) -> CredentialRecord {
+    record.credential.state = CredentialState::Revoked;
+    record.sealed_key = None;
+    record.sealed_secret = None;
+    record
+}
+
+async fn find(s: &Situation<'_>, key: &KeyRef) -> Result<Stored<CredentialRecord>, CommandError> {
+    let stored = s.control.store.credential(&key.id).await?;
+    let is_meant = |stored: &Stored<CredentialRecord>| {
+        let credential = &stored.record.credential;
+        credential.tenant == key.tenant && credential.kind == key.kind
+    };
+    Ok(stored.filter(is_meant).ok_or_else(|| missing(key_name(key.kind), &key.id))?)
+}
+
+fn require_active(record: &CredentialRecord) -> Result<(), Refused> {
+    match record.credential.state {
+        CredentialState::Active => Ok(()),
+        CredentialState::Revoked => Err(Refused::State {
+            code: "key_revoked",
+            what: format!("the key `{}` is revoked, which is final: make a new one", record.credential.id),
+        }),
+    }
+}
+
+async fn require_group(s: &Situation<'_>, tenant: &Id, group: &Id) -> Result<(), CommandError> {
+    let Some(stored) = s.control.store.group(tenant, group).await? else {
+        return Err(Refused::field("group", format!("there is no group `{group}`")).into());
+    };
+    if stored.record.kind != GroupKind::TenantKey {
+        let what = format!("`{group}` is of the type member, a tenant key needs a group of the type tenant key");
+        return Err(Refused::field("group", what).into());
+    }
+    let endpoints = stored.record.group.permissions.into_iter().map(|permission| permission.endpoint);
+    Ok(s.require_power(tenant, endpoints, &[], "group")?)
+}
+
+/// Whoever gets a key's new secret has the key's power, so it must not exceed the caller's.
+async fn require_power_of(s: &Situation<'_>, record: &CredentialRecord) -> Result<(), CommandError> {
+    let credential = &record.credential;
+    if let Some(group) = &credential.group {
+        return require_group(s, &credential.tenant, group).await;
+    }
+    let endpoints = credential.endpoints.iter().cloned();
+    Ok(s.require_power(&credential.tenant, endpoints, &credential.applications, "endpoints")?)
+}
+
+async fn require_room(s: &Situation<'_>, tenant: &Id) -> Result<(), CommandError> {
+    let limit = s.control.store.tenant(tenant).await?.map_or(0, |stored| stored.record.key_limit);
+    let live = s.control.store.count_live(tenant, Kind::Tenant, s.now).await?;
+    if live >= u64::from(limit) {
+        let what = format!("{live}/{limit} keys are in use: revoke one, or have the operator raise `key_limit`");
+        return Err(Refused::State { code: "key_limit_reached", what }.into());
+    }
+    Ok(())
+}
+
+fn check_endpoints(s: &Situation<'_>, faults: &mut Faults, endpoints: &[EndpointRef], confined: bool) {
+    for (index, name) in endpoints.iter().enumerate() {
+        let field = format!("endpoints[{index}]");
+        match s.lane.catalogue.endpoint(name) {
+            None => faults.add(field, format!("there is no endpoint `{name}`")),
+            Some(endpoint) if confined && !endpoint.per_application => {
+                let what = format!(
+                    "`{name}` does not work with individual applications, to which the key is confined: leave it out, or \
+                     leave `applications` empty"
+                );
+                faults.add(field, what);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// The admin who answers for a management key: named, or the one who answers for the caller's own key.
+async fn creator(
+    s: &Situation<'_>,
+    tenant: &Id,
+    new: &NewManagementKey,
+    faults: &mut Faults,
+) -> Result<Option<Id>, CommandError> {
+    let own = s.authorized.actor.user.clone().filter(|_| s.authorized.actor.tenant == *tenant);
+    let Some(id) = new.creator.clone().or(own) else {
+        if new.creator_rule == CreatorRule::FollowCreator {
+            let what = "name an admin of the tenant, or set `creator_rule` to `independent`";
+            faults.add("creator", what);
+        }
+        return Ok(None);
+    };
+    match s.control.store.user(tenant, &id).await? {
+        None => faults.add("creator", format!("there is no user `{id}`")),
+        Some(stored) if stored.record.user.role == Role::Member => {
+            faults.add("creator", format!("`{id}` is a member, management keys are made by admins"));
+        }
+        Some(stored) if stored.record.user.state == UserState::Disabled => {
+            faults.add("creator", format!("`{id}` is disabled, so the key would be dead"));
+        }
+        Some(_) => {}
+    }
+    Ok(Some(id))
+}
+
+async fn free_id(s: &Situation<'_>) -> Result<Id, CommandError> {
+    for _ in 0..ID_ATTEMPTS {
+        if let Some(id) = secret::new_id()
+            && !s.control.store.credential_id_is_taken(&id).await?
+        {
+            return Ok(id);
+        }
+    }
+    let what = "no free id was found for the key: try again".to_owned();
+    Err(Refused::State { code: "no_free_id", what }.into())
+}
+
+fn future(s: &Situation<'_>, faults: &mut Faults, expires: Option<Expiry>) {
+    if expires.is_some_and(|expires| expires.instant() <= s.now) {
+        faults.add("expires", "it is not in the future");
+    }
+}
+
+fn unique<T: Ord + Clone>(list: &[T]) -> Vec<T> {
+    list.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}

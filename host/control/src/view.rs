@@ -1,0 +1,253 @@
+//! Reading: what a caller may see, by type. Whoever holds a view has shown that the caller may look through it.
+
+use portcullis_model::credential::Kind;
+use portcullis_model::id::Id;
+use portcullis_model::source::{Endpoint, EndpointSettings, Installation, Service};
+use portcullis_model::time::{Expiry, UnixTime};
+use portcullis_store::{
+    ApplicationRecord, AuditReport, AuditRow, CredentialFilter, CredentialRecord, DecisionFilter, DecisionItem,
+    DecisionRecord, GroupRecord, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord,
+};
+use secrecy::SecretString;
+
+use crate::Control;
+use crate::command::{Caller, key_name};
+use crate::error::{CommandError, Failed, Refused};
+use crate::plan::keys::sealed_place;
+
+/// How long before its end a credential is expiring soon, in seconds: 7 days.
+const EXPIRING_SOON_S: u64 = 7 * 86_400;
+
+/// How a credential stands to its expiry, whatever its stored state is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expiration {
+    /// It does not end, or not soon.
+    Valid,
+    /// It ends within seven days.
+    ExpiringSoon,
+    /// It has ended.
+    Expired,
+}
+
+impl Expiration {
+    /// The state at a time.
+    #[must_use]
+    pub fn at(now: UnixTime, expires: Option<Expiry>) -> Expiration {
+        let left = expires.map(|expires| expires.instant().as_secs().saturating_sub(now.as_secs()));
+        match left {
+            Some(0) => Expiration::Expired,
+            Some(left) if left <= EXPIRING_SOON_S => Expiration::ExpiringSoon,
+            Some(_) | None => Expiration::Valid,
+        }
+    }
+
+    /// The state's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Expiration::Valid => "valid",
+            Expiration::ExpiringSoon => "expiring_soon",
+            Expiration::Expired => "expired",
+        }
+    }
+}
+
+/// One tenant, for a caller who may see it.
+pub struct TenantView<'c> {
+    control: &'c Control,
+    tenant: Stored<TenantRecord>,
+}
+
+/// The whole installation, for a superuser.
+pub struct SystemView<'c> {
+    control: &'c Control,
+}
+
+impl Control {
+    /// The tenant `id`, if the caller may see it. To a caller of another tenant it is not there.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`], or where the store fails.
+    pub async fn tenant_view(&self, caller: &Caller, id: &Id) -> Result<TenantView<'_>, CommandError> {
+        let missing = || Refused::NotFound { kind: "tenant", id: id.to_string() };
+        if !caller.is_superuser() && caller.tenant != *id {
+            return Err(missing().into());
+        }
+        let tenant = self.store.tenant(id).await?.ok_or_else(missing)?;
+        Ok(TenantView { control: self, tenant })
+    }
+
+    /// The installation, if the caller administers it.
+    ///
+    /// # Errors
+    /// [`Refused::Forbidden`].
+    pub fn system_view(&self, caller: &Caller) -> Result<SystemView<'_>, Refused> {
+        if !caller.is_superuser() {
+            let what = "this is for keys of the system tenant: ask whoever operates this installation";
+            return Err(Refused::Forbidden(what.to_owned()));
+        }
+        Ok(SystemView { control: self })
+    }
+
+    /// The credential that the caller used.
+    ///
+    /// # Errors
+    /// Where it is gone since, or the store fails.
+    pub async fn own_key(&self, caller: &Caller) -> Result<Stored<CredentialRecord>, CommandError> {
+        let stored = self.store.credential(&caller.credential).await?;
+        Ok(stored.ok_or_else(|| Refused::NotFound { kind: "key", id: caller.credential.to_string() })?)
+    }
+
+    /// The time by which control goes.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        (self.clock)()
+    }
+}
+
+#[expect(clippy::missing_errors_doc, reason = "each fails only where the store does, or a record is not there")]
+impl TenantView<'_> {
+    /// The tenant itself.
+    #[must_use]
+    pub fn tenant(&self) -> &Stored<TenantRecord> {
+        &self.tenant
+    }
+
+    /// How many tenant keys are active and unexpired, as the limit counts them.
+    pub async fn live_keys(&self) -> Result<u64, CommandError> {
+        let now = self.control.now();
+        Ok(self.control.store.count_live(self.id(), Kind::Tenant, now).await?)
+    }
+
+    /// What the tenant has set for endpoints.
+    pub async fn settings(&self) -> Result<Vec<Stored<EndpointSettings>>, CommandError> {
+        Ok(self.control.store.settings(self.id()).await?)
+    }
+
+    /// The services that the tenant's credentials work on, with their endpoints.
+    pub async fn services(&self) -> Result<Vec<Service>, CommandError> {
+        let services = self.control.store.services().await?.into_iter().map(|stored| stored.record.service);
+        Ok(services.filter(|service| service.tenant.as_ref().is_none_or(|tenant| tenant == self.id())).collect())
+    }
+
+    /// Groups.
+    pub async fn groups(&self, paging: Paging) -> Result<Page<Stored<GroupRecord>>, CommandError> {
+        Ok(self.control.store.groups(self.id(), paging).await?)
+    }
+
+    /// One group.
+    pub async fn group(&self, id: &Id) -> Result<Stored<GroupRecord>, CommandError> {
+        found(self.control.store.group(self.id(), id).await?, "group", id)
+    }
+
+    /// Applications.
+    pub async fn applications(&self, paging: Paging) -> Result<Page<Stored<ApplicationRecord>>, CommandError> {
+        Ok(self.control.store.applications(self.id(), paging).await?)
+    }
+
+    /// One application.
+    pub async fn application(&self, id: &Id) -> Result<Stored<ApplicationRecord>, CommandError> {
+        found(self.control.store.application(self.id(), id).await?, "application", id)
+    }
+
+    /// Users that are not deleted.
+    pub async fn users(&self, paging: Paging) -> Result<Page<Stored<UserRecord>>, CommandError> {
+        Ok(self.control.store.users(self.id(), paging).await?)
+    }
+
+    /// One user.
+    pub async fn user(&self, id: &Id) -> Result<Stored<UserRecord>, CommandError> {
+        found(self.control.store.user(self.id(), id).await?, "user", id)
+    }
+
+    /// Keys of a kind that are not deleted.
+    pub async fn keys(
+        &self,
+        kind: Kind,
+        state: Option<portcullis_model::source::CredentialState>,
+        paging: Paging,
+    ) -> Result<Page<Stored<CredentialRecord>>, CommandError> {
+        let filter = CredentialFilter { tenant: self.id().clone(), kind, state };
+        Ok(self.control.store.credentials(&filter, paging).await?)
+    }
+
+    /// One key.
+    pub async fn key(&self, kind: Kind, id: &Id) -> Result<Stored<CredentialRecord>, CommandError> {
+        let stored = self.control.store.credential(id).await?;
+        let is_meant = |stored: &Stored<CredentialRecord>| {
+            stored.record.credential.tenant == *self.id() && stored.record.credential.kind == kind
+        };
+        found(stored.filter(is_meant), key_name(kind), id)
+    }
+
+    /// A workspace key as its owner sends it: the one key that is shown again, because it is the id of a pair. It is a bearer
+    /// key wherever signatures are not enforced. Nothing once it is revoked.
+    pub fn workspace_key(&self, record: &CredentialRecord) -> Result<Option<SecretString>, CommandError> {
+        let place = sealed_place(&record.credential.id, "key");
+        let open = |sealed: &Vec<u8>| self.control.sealer.open_sealed(sealed, &place);
+        Ok(record.sealed_key.as_ref().map(open).transpose().map_err(Failed::from)?)
+    }
+
+    /// What was done and refused in the tenant, newest first.
+    pub async fn audit(&self, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
+        Ok(self.control.store.audit(Some(self.id()), paging).await?)
+    }
+
+    fn id(&self) -> &Id {
+        &self.tenant.record.id
+    }
+}
+
+#[expect(clippy::missing_errors_doc, reason = "each fails only where the store does, or a record is not there")]
+impl SystemView<'_> {
+    /// What holds for the whole installation.
+    pub async fn installation(&self) -> Result<Stored<Installation>, CommandError> {
+        Ok(self.control.store.installation().await?)
+    }
+
+    /// Services with their catalogues.
+    pub async fn services(&self) -> Result<Vec<Stored<ServiceRecord>>, CommandError> {
+        Ok(self.control.store.services().await?)
+    }
+
+    /// One service.
+    pub async fn service(&self, id: &Id) -> Result<Stored<ServiceRecord>, CommandError> {
+        found(self.control.store.service(id).await?, "service", id)
+    }
+
+    /// One endpoint of a service.
+    pub async fn endpoint(&self, service: &Id, id: &Id) -> Result<Stored<Endpoint>, CommandError> {
+        let Stored { record, changed, created } = self.service(service).await?;
+        let endpoint = record.service.endpoints.into_iter().find(|endpoint| endpoint.id == *id);
+        found(endpoint.map(|record| Stored { record, changed, created }), "endpoint", id)
+    }
+
+    /// Tenants.
+    pub async fn tenants(&self, paging: Paging) -> Result<Page<Stored<TenantRecord>>, CommandError> {
+        Ok(self.control.store.tenants(paging).await?)
+    }
+
+    /// What was done and refused anywhere, newest first.
+    pub async fn audit(&self, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
+        Ok(self.control.store.audit(None, paging).await?)
+    }
+
+    /// Recomputes every chain.
+    pub async fn verify_audit(&self) -> Result<AuditReport, CommandError> {
+        Ok(self.control.store.verify_audit(None).await?)
+    }
+
+    /// Decisions, newest first.
+    pub async fn decisions(&self, filter: &DecisionFilter, limit: u32) -> Result<Page<DecisionItem>, CommandError> {
+        Ok(self.control.store.decisions(filter, limit).await?)
+    }
+
+    /// One decision.
+    pub async fn decision(&self, id: u64, shown: &str) -> Result<DecisionRecord, CommandError> {
+        found(self.control.store.decision(id).await?, "decision", &shown)
+    }
+}
+
+fn found<T>(stored: Option<T>, kind: &'static str, id: &impl ToString) -> Result<T, CommandError> {
+    Ok(stored.ok_or_else(|| Refused::NotFound { kind, id: id.to_string() })?)
+}
