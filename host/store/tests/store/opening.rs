@@ -210,6 +210,25 @@ async fn a_first_start_that_was_cut_off_is_done_again() {
 }
 
 #[tokio::test]
+async fn a_first_start_that_sqlite_rolls_back_is_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let marked = options.pragma("application_id", "1347701827");
+    marked.connect().await.unwrap().close().await.unwrap();
+    // A hot journal that leads back to an empty file (https://www.sqlite.org/fileformat.html section 3): magic, no pages,
+    // nonce, pages before, sector size, page size.
+    let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    journal.extend([0_u32, 1, 0, 512, 4096].into_iter().flat_map(u32::to_be_bytes));
+    journal.resize(512, 0);
+    std::fs::write(folder.path().join("db-journal"), journal).unwrap();
+    let store = open(&path).await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap()[68..72], 1_347_701_827_u32.to_be_bytes());
+    store.close().await;
+    open(&path).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_place_that_cannot_hold_a_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "").unwrap();
