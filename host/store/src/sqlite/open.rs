@@ -19,6 +19,7 @@ use crate::error::{OpenError, StoreError};
 
 /// Marks the file as ours (`PRAGMA application_id`): "PTLC".
 const APPLICATION_ID: u32 = 0x5054_4c43;
+const MARK: &str = "PRAGMA application_id = 0x50544c43";
 
 /// How long a statement waits for another program's lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,9 +58,7 @@ pub(super) async fn open(path: &Path, fresh: &Fresh) -> Result<Opened, OpenError
         .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging();
     let failed = |error| failure(&path, error);
-    if std::fs::metadata(&path).map_err(|source| io_error(&path, source))?.len() == 0 {
-        mark(&options).await.map_err(failed)?;
-    }
+    mark(&options).await.map_err(failed)?;
     let writing = options.clone().journal_mode(SqliteJournalMode::Wal).pragma("journal_size_limit", WAL_BYTES);
     let mut connection = writing.connect().await.map_err(failed)?;
     migrate(&path, &mut connection).await?;
@@ -128,10 +127,15 @@ fn foreign(file: &mut File) -> io::Result<Option<&'static str>> {
     Ok((id != Some(APPLICATION_ID)).then_some("it is a SQLite database of another program"))
 }
 
-/// Marks an empty file as ours.
+/// Marks an empty database as ours, before it is in WAL mode: then the mark is in the file itself and not in the WAL. It is
+/// SQLite who says whether it is empty, because it may just have rolled back a first start that was cut off.
 async fn mark(options: &SqliteConnectOptions) -> Result<(), sqlx::Error> {
-    let marked = options.clone().pragma("application_id", APPLICATION_ID.to_string());
-    marked.connect().await?.close().await
+    let mut connection = options.connect().await?;
+    let id: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+    if id == 0 {
+        sqlx::query(MARK).execute(&mut connection).await?;
+    }
+    connection.close().await
 }
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {

@@ -1,0 +1,11 @@
+//! The store as its callers see it, over real files.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "these are tests")]
+
+mod audit;
+mod changes;
+mod decisions;
+mod lists;
+mod opening;
+mod random;
+mod sample;
