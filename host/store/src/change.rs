@@ -65,7 +65,7 @@ pub struct GroupUse {
     pub members: u64,
 }
 
-/// What names a service's endpoints: of each kind the first [`MAX_PAGE`](crate::MAX_PAGE).
+/// What names a service's endpoints: all of it, because each such record may mean something else once the catalogue changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Referring {
     /// Tenants with settings for them.

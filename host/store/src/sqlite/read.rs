@@ -9,7 +9,7 @@ use super::rows::{Columns, after, fetch, limit, number, page};
 use crate::change::{GroupUse, Referring};
 use crate::error::StoreError;
 use crate::record::{
-    ApplicationRecord, GroupRecord, MAX_PAGE, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord,
+    ApplicationRecord, GroupRecord, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord,
 };
 
 type Decode<T> = fn(&Columns<'_>) -> Result<T, StoreError>;
@@ -159,21 +159,20 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn referring(&self, service: &Id) -> Result<Referring, StoreError> {
-        let most = i64::from(MAX_PAGE);
-        let tenants = sqlx::query("SELECT DISTINCT tenant FROM setting WHERE service = ?1 ORDER BY tenant LIMIT ?2");
+        let tenants = sqlx::query("SELECT DISTINCT tenant FROM setting WHERE service = ?1 ORDER BY tenant");
         let groups = sqlx::query(
             "SELECT tenant, id FROM group_service JOIN permission_group ON seq = group_seq
-             WHERE service = ?1 ORDER BY group_seq LIMIT ?2",
+             WHERE service = ?1 ORDER BY group_seq",
         );
         let credentials = sqlx::query(
             "SELECT id FROM credential_service JOIN credential ON seq = credential_seq
-             WHERE service = ?1 ORDER BY credential_seq LIMIT ?2",
+             WHERE service = ?1 ORDER BY credential_seq",
         );
         // One transaction, so that the three lists are of one revision.
         let mut tx = self.readers.begin().await?;
-        let tenants = tenants.bind(service.as_str()).bind(most).fetch_all(&mut *tx).await?;
-        let groups = groups.bind(service.as_str()).bind(most).fetch_all(&mut *tx).await?;
-        let credentials = credentials.bind(service.as_str()).bind(most).fetch_all(&mut *tx).await?;
+        let tenants = tenants.bind(service.as_str()).fetch_all(&mut *tx).await?;
+        let groups = groups.bind(service.as_str()).fetch_all(&mut *tx).await?;
+        let credentials = credentials.bind(service.as_str()).fetch_all(&mut *tx).await?;
         Ok(Referring {
             tenants: all(&tenants, "setting", |row| row.id("tenant"))?,
             groups: all(&groups, "permission_group", |row| Ok((row.id("tenant")?, row.id("id")?)))?,
