@@ -21,7 +21,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The longest time that can be set: a day. Longer ones are typing errors.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most connections or records that can be set; what the addresses of a machine allow.
-const MAX_COUNT: u64 = 1 << 24;
+const MAX_COUNT: usize = 1 << 24;
 /// The most host names of the admin listener.
 const MAX_HOSTS: usize = 64;
 
@@ -266,14 +266,12 @@ impl Check<'_> {
     /// A text, or nothing where it is left out or something else.
     fn text(&mut self, key: &str, setting: Setting, fix: &str) -> Option<Spanned<String>> {
         let setting = setting?;
-        let span = setting.span();
-        match setting.into_inner() {
-            Value::String(text) => Some(Spanned::new(span, text)),
-            other => {
-                self.faults.add(key, Some(span), format!("this is {}, not a text", kind(&other)), fix);
-                None
-            }
+        let (span, kind) = (setting.span(), kind(setting.get_ref()));
+        if let Value::String(text) = setting.into_inner() {
+            return Some(Spanned::new(span, text));
         }
+        self.faults.add(key, Some(span), format!("this is {kind}, not a text"), fix);
+        None
     }
 
     fn path(&mut self, key: &str, setting: Setting) -> Option<PathBuf> {
@@ -325,28 +323,25 @@ impl Check<'_> {
 
     fn count(&mut self, key: &str, setting: Setting, default: usize) -> usize {
         let Some(setting) = setting else { return default };
-        let span = setting.span();
-        let what = match setting.get_ref() {
-            Value::Integer(number) => match usize::try_from(*number) {
-                Ok(count) if (1..=MAX_COUNT).contains(&u64::try_from(count).unwrap_or(u64::MAX)) => return count,
+        let what = match setting.get_ref().as_integer() {
+            Some(number) => match usize::try_from(number) {
+                Ok(count) if (1..=MAX_COUNT).contains(&count) => return count,
                 Ok(_) | Err(_) => format!("{number} is not between 1 and {MAX_COUNT}"),
             },
-            other => format!("this is {}, not a number", kind(other)),
+            None => format!("this is {}, not a number", kind(setting.get_ref())),
         };
-        self.faults.add(key, Some(span), what, "write a whole number without quotes");
+        self.faults.add(key, Some(setting.span()), what, "write a whole number without quotes");
         default
     }
 
     fn switch(&mut self, key: &str, setting: Setting) -> bool {
         let Some(setting) = setting else { return false };
-        match setting.get_ref() {
-            Value::Boolean(on) => *on,
-            other => {
-                let what = format!("this is {}", kind(other));
-                self.faults.add(key, Some(setting.span()), what, "write `true` or `false` without quotes");
-                false
-            }
+        if let Some(on) = setting.get_ref().as_bool() {
+            return on;
         }
+        let what = format!("this is {}", kind(setting.get_ref()));
+        self.faults.add(key, Some(setting.span()), what, "write `true` or `false` without quotes");
+        false
     }
 
     fn one_of<T: Copy>(&mut self, key: &str, setting: Setting, known: &[(&str, T)]) -> Option<T> {

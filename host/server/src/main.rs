@@ -34,6 +34,8 @@ mod listen;
 mod metrics;
 mod output;
 mod policy;
+#[allow(dead_code, reason = "wired by serve")]
+mod proxy;
 mod raw;
 mod report;
 mod request;

@@ -129,7 +129,10 @@ impl ResolvesServerCert for Current {
 
 /// What tells one state of the files from another. Links are followed, because Kubernetes swaps a link to a folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Stamp([Option<(u64, u64, u64, i64, i64)>; 2]);
+struct Stamp([Option<FileStamp>; 2]);
+
+/// Device, inode, length, and the time of the last change in seconds and nanoseconds.
+type FileStamp = (u64, u64, u64, i64, i64);
 
 impl Stamp {
     fn of(files: &Files) -> Self {
@@ -143,23 +146,23 @@ impl Stamp {
 
 fn read(files: &Files) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
-        pem::Error::Io(source) => TlsError::Read { path: files.key.clone(), source },
-        _ => TlsError::NoKey { path: files.key.clone() },
-    })?;
-    CertifiedKey::from_der(chain, key, &provider()).map_err(|source| match source {
-        rustls::Error::InconsistentKeys(_) => {
-            TlsError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone() }
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| unreadable(&files.key, error, TlsError::NoKey { path: files.key.clone() }))?;
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|source| {
+        if matches!(source, rustls::Error::InconsistentKeys(_)) {
+            return TlsError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone() };
         }
-        source => TlsError::Unusable { path: files.certificate.clone(), source },
+        TlsError::Unusable { path: files.certificate.clone(), source }
     })
 }
 
+/// Why PEM could not be read: the file, or what is in it.
+fn unreadable(path: &Path, error: pem::Error, lacks: TlsError) -> TlsError {
+    if let pem::Error::Io(source) = error { TlsError::Read { path: path.to_owned(), source } } else { lacks }
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let failed = |error| match error {
-        pem::Error::Io(source) => TlsError::Read { path: path.to_owned(), source },
-        _ => TlsError::NoCertificate { path: path.to_owned() },
-    };
+    let failed = |error| unreadable(path, error, TlsError::NoCertificate { path: path.to_owned() });
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(failed)?.take(MAX_CERTIFICATES).collect();
     match found.map_err(failed)? {

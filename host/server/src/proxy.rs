@@ -1,0 +1,208 @@
+//! The reverse proxy: every request is decided, recorded, and then forwarded or answered.
+//!
+//! ```text
+//! head -> engine.decide -> enforce -> journal.record -> forward(permit, ..) or respond::denied
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`head`] | a request's head, as the gate takes it |
+//! | [`routing`] | which upstream a service has |
+//! | [`forward`] | one permitted request, to its upstream and back |
+//! | [`edit`] | what is changed in a head on the way: little, and all of it named there |
+//! | [`clients`] | connections to upstreams |
+//! | [`body`], [`judge`] | bodies on their way, and the end of those that are no longer allowed |
+//! | [`tunnel`] | upgraded connections |
+//! | [`preflight`] | answers to CORS preflights |
+//! | [`respond`] | everything the proxy says itself |
+
+mod body;
+mod clients;
+mod edit;
+mod forward;
+mod head;
+mod judge;
+mod preflight;
+mod respond;
+mod routing;
+mod tunnel;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::{Service as HttpService, service_fn};
+use portcullis_engine::{Engine, Request as Question};
+use portcullis_model::verdict::Reason;
+use tokio::sync::watch;
+
+pub(crate) use self::body::Outgoing;
+use self::clients::Clients;
+pub(crate) use self::clients::{ClientSettings, ClientsError};
+use self::head::Peer;
+use self::judge::Judge;
+#[allow(unused_imports, reason = "wired by serve")]
+pub(crate) use self::routing::{Preflight, Routing, Service, Upstream, UpstreamError};
+use crate::clock;
+use crate::enforce::{Cause, Denial, Permit, enforce};
+use crate::journal::{DecisionId, Journal, Kept};
+use crate::listen::Connection;
+use crate::metrics::Metrics;
+
+/// What a proxy is made of.
+pub(crate) struct Wiring {
+    /// What decides.
+    pub(crate) engine: Arc<Engine>,
+    /// Which upstream each service has. A service that is to be added is published here before the engine knows it, one
+    /// that is removed after: what the engine allows and this does not have is denied.
+    pub(crate) routing: Arc<ArcSwap<Routing>>,
+    /// The revision that every instance of the engine decides by. Each change of it has all open streams judged again.
+    pub(crate) revisions: watch::Receiver<u64>,
+    /// Where decisions are recorded.
+    pub(crate) journal: Journal,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
+    /// The bounds of what is forwarded.
+    pub(crate) bounds: Bounds,
+    /// How upstreams are reached.
+    pub(crate) clients: ClientSettings,
+}
+
+/// The bounds of what is forwarded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// How long a body may stand still, in either direction.
+    pub(crate) idle_timeout: Duration,
+    /// The longest body of a request in bytes, where there is a limit.
+    pub(crate) request_body_limit: Option<u64>,
+}
+
+/// The proxy. It is the service of a [`Listener`](crate::listen::Listener).
+pub(crate) struct Proxy {
+    engine: Arc<Engine>,
+    routing: Arc<ArcSwap<Routing>>,
+    journal: Journal,
+    metrics: Metrics,
+    bounds: Bounds,
+    clients: Clients,
+    judge: Judge,
+}
+
+/// What was decided of a request.
+struct Decided {
+    outcome: Result<Permit, Denial>,
+    /// The service, where the gate found one that has an upstream.
+    service: Option<Arc<Service>>,
+}
+
+impl Proxy {
+    /// Makes a proxy.
+    ///
+    /// # Errors
+    /// Where the clients for upstreams cannot be made.
+    pub(crate) fn new(wiring: Wiring) -> Result<Arc<Self>, ClientsError> {
+        let Wiring { engine, routing, revisions, journal, metrics, bounds, clients } = wiring;
+        let clients = Clients::new(clients)?;
+        let judge = Judge::new(Arc::clone(&engine), revisions);
+        Ok(Arc::new(Proxy { engine, routing, journal, metrics, bounds, clients, judge }))
+    }
+
+    /// The service of one connection.
+    pub(crate) fn service(
+        self: &Arc<Self>,
+        connection: Connection,
+    ) -> impl HttpService<
+        Request<Incoming>,
+        Response = Response<Outgoing>,
+        Error = Infallible,
+        Future = impl Future<Output = Result<Response<Outgoing>, Infallible>> + Send + use<>,
+    > + Send
+    + use<> {
+        let proxy = Arc::clone(self);
+        let peer = Arc::new(Peer::of(connection));
+        service_fn(move |request| {
+            let (proxy, peer) = (Arc::clone(&proxy), Arc::clone(&peer));
+            async move { Ok(proxy.handle(&peer, request).await) }
+        })
+    }
+
+    async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Outgoing> {
+        let (parts, body) = request.into_parts();
+        let Decided { outcome, service } = self.decide(&parts, peer);
+        let response = match (outcome, service) {
+            (Ok(permit), Some(service)) => {
+                self.metrics.allowed();
+                let recorded = self.record(0, permit.packed());
+                self.forward(permit, recorded, service, peer, parts, body).await
+            }
+            (Ok(permit), None) => {
+                // Not reached: a permit without a service has been turned into a denial. Were it, it would be one.
+                drop(permit);
+                self.denied(&Denial::of(Reason::ServiceUnknown), None, &parts)
+            }
+            (Err(denial), service) => self.denied(&denial, service.as_deref(), &parts),
+        };
+        self.metrics.responded(response.status());
+        response
+    }
+
+    /// Asks the gate, and turns its answer into what can be acted on.
+    fn decide(&self, parts: &Parts, peer: &Peer) -> Decided {
+        thread_local! {
+            static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let denied = |reason| Decided { outcome: Err(Denial::of(reason)), service: None };
+        PACKED.with_borrow_mut(|packed| {
+            if let Err(reason) = head::pack(parts, peer, packed) {
+                return denied(reason);
+            }
+            let began = Instant::now();
+            let answer = self.engine.decide(Question::new(packed, clock::now()));
+            self.metrics.decided(began);
+            let service = match &answer {
+                Ok(decision) => {
+                    let details = decision.details();
+                    let service = self.routing.load().service(details.facts.service).cloned();
+                    if service.is_none() && !details.facts.service.is_empty() {
+                        // The admin API is a service of the same policy. Here it must look like none at all, whatever
+                        // the gate says of the request.
+                        let outcome = Err(Denial::instead(Reason::ServiceUnknown, decision));
+                        return Decided { outcome, service: None };
+                    }
+                    service
+                }
+                Err(_) => None,
+            };
+            Decided { outcome: enforce(answer), service }
+        })
+    }
+
+    fn denied(&self, denial: &Denial, service: Option<&Service>, parts: &Parts) -> Response<Outgoing> {
+        self.metrics.denied(denial.cause());
+        let recorded = self.record(denial.cause().number(), denial.packed());
+        if denial.cause() == Cause::Gate(Reason::CredentialMissing)
+            && let Some(preflight) = service.and_then(|service| service.preflight.as_ref())
+            && let Some(answer) = preflight::answer(preflight, parts, recorded)
+        {
+            return answer;
+        }
+        respond::denied(denial, recorded)
+    }
+
+    /// INVARIANT (recorded-first): a request is acted on only after this, and whoever acts on it asks for the id.
+    fn record(&self, reason: u16, details: &[u8]) -> DecisionId {
+        let (id, kept) = self.journal.record(reason, details);
+        if kept == Kept::Counted {
+            self.metrics.journal_gap();
+        }
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests;

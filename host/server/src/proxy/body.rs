@@ -1,0 +1,266 @@
+//! Bodies on their way, frame by frame. A body that stands still is ended, and so is one that is no longer allowed.
+//!
+//! Short bodies pay for none of this: clocks start when a body first has to be waited for, and judging again when it has
+//! been under way for [`GRACE`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::edit;
+use super::judge::Watched;
+use crate::metrics::UpstreamFailure;
+
+/// How long a body may be under way before it is watched.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// The body of a response.
+pub(crate) struct Outgoing(Kind);
+
+enum Kind {
+    Whole(Option<Bytes>),
+    Streamed(Guarded),
+}
+
+/// Why a body ended before its end. The connection it was on is ended too, so that nobody takes it for whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// It stood still.
+    #[error("the body stood still for too long")]
+    Stalled,
+    /// The request would no longer be allowed.
+    #[error("the request is no longer allowed")]
+    Denied,
+    /// It is longer than the limit.
+    #[error("the body is longer than the limit")]
+    TooLarge,
+    /// Its source broke off.
+    #[error("the body broke off: {0}")]
+    Source(#[from] hyper::Error),
+}
+
+impl Outgoing {
+    /// A body that is known already.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Outgoing(Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())))
+    }
+
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Outgoing(Kind::Whole(None))
+    }
+
+    /// A response's body as it comes from its upstream.
+    pub(super) fn streamed(inner: Incoming, idle: Duration, watched: Arc<Watched>) -> Self {
+        Outgoing(Kind::Streamed(Guarded::new(inner, idle, watched)))
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.0 {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Streamed(guarded) => {
+                let polled = guarded.poll(cx);
+                if let Poll::Ready(Some(Err(Broken::Stalled | Broken::Source(_)))) = &polled {
+                    guarded.watched.metrics().upstream_failed(UpstreamFailure::Interrupted);
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(bytes) => bytes.is_none(),
+            Kind::Streamed(guarded) => guarded.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().and_then(|bytes| u64::try_from(bytes.len()).ok()).unwrap_or(0))
+            }
+            Kind::Streamed(guarded) => guarded.inner.size_hint(),
+        }
+    }
+}
+
+/// The body of a request on its way to an upstream.
+pub(super) struct Upload(Option<Uploading>);
+
+struct Uploading {
+    guarded: Guarded,
+    left: u64,
+    progress: Arc<Progress>,
+}
+
+/// How far a request's body has come, for whoever waits for the response.
+#[derive(Default)]
+pub(super) struct Progress {
+    bytes: AtomicU64,
+    done: AtomicBool,
+    fault: AtomicU8,
+}
+
+/// Why a request's body did not come through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum UploadFault {
+    Stalled = 1,
+    Denied = 2,
+    TooLarge = 3,
+    Source = 4,
+}
+
+impl Progress {
+    /// Why the body did not come through, if it did not.
+    pub(super) fn fault(&self) -> Option<UploadFault> {
+        match self.fault.load(Ordering::Acquire) {
+            1 => Some(UploadFault::Stalled),
+            2 => Some(UploadFault::Denied),
+            3 => Some(UploadFault::TooLarge),
+            4 => Some(UploadFault::Source),
+            _ => None,
+        }
+    }
+
+    /// How much was taken from the client, which tells whether anything moves; and whether that is all.
+    pub(super) fn so_far(&self) -> (u64, bool) {
+        (self.bytes.load(Ordering::Relaxed), self.done.load(Ordering::Relaxed))
+    }
+
+    fn fail(&self, broken: &Broken) {
+        let fault = match broken {
+            Broken::Stalled => UploadFault::Stalled,
+            Broken::Denied => UploadFault::Denied,
+            Broken::TooLarge => UploadFault::TooLarge,
+            Broken::Source(_) => UploadFault::Source,
+        };
+        self.fault.store(fault as u8, Ordering::Release);
+    }
+}
+
+impl Upload {
+    /// No body.
+    pub(super) fn none() -> Self {
+        Upload(None)
+    }
+
+    /// A body of at most `limit` bytes, and where its progress can be seen.
+    pub(super) fn new(inner: Incoming, idle: Duration, limit: u64, watched: Arc<Watched>) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress::default());
+        let guarded = Guarded::new(inner, idle, watched);
+        (Upload(Some(Uploading { guarded, left: limit, progress: Arc::clone(&progress) })), progress)
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(uploading) = &mut self.0 else { return Poll::Ready(None) };
+        let polled = uploading.guarded.poll(cx);
+        let polled = polled.map(|frame| frame.map(|frame| frame.and_then(|frame| uploading.count(frame))));
+        match &polled {
+            Poll::Ready(Some(Err(broken))) => uploading.progress.fail(broken),
+            Poll::Ready(None) => uploading.progress.done.store(true, Ordering::Relaxed),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|uploading| uploading.guarded.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |uploading| uploading.guarded.inner.size_hint())
+    }
+}
+
+impl Uploading {
+    fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Broken> {
+        let length = frame.data_ref().and_then(|data| u64::try_from(data.len()).ok()).unwrap_or(0);
+        self.left = self.left.checked_sub(length).ok_or(Broken::TooLarge)?;
+        // One more, so that trailers count as movement too.
+        self.progress.bytes.fetch_add(length + 1, Ordering::Relaxed);
+        Ok(frame)
+    }
+}
+
+type Denied = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A body under guard.
+struct Guarded {
+    inner: Incoming,
+    watched: Arc<Watched>,
+    idle: Duration,
+    began: Instant,
+    moved: Instant,
+    clock: Option<Pin<Box<Sleep>>>,
+    denied: Option<Denied>,
+}
+
+impl Guarded {
+    fn new(inner: Incoming, idle: Duration, watched: Arc<Watched>) -> Self {
+        let now = Instant::now();
+        Guarded { inner, watched, idle, began: now, moved: now, clock: None, denied: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        // Before the next frame: a stream that is never waited for has to end as well.
+        if self.is_denied(cx) {
+            return Poll::Ready(Some(Err(Broken::Denied)));
+        }
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.moved = Instant::now();
+                if let Some(trailers) = frame.trailers_mut() {
+                    edit::trailers(trailers);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => self.wait(cx),
+        }
+    }
+
+    fn is_denied(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.denied.is_none() && self.moved.duration_since(self.began) > GRACE {
+            self.denied = Some(Box::pin(Arc::clone(&self.watched).until_denied()));
+        }
+        self.denied.as_mut().is_some_and(|denied| denied.as_mut().poll(cx).is_ready())
+    }
+
+    /// Nothing has come: until it does, or has not for too long.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let grace = self.began + GRACE;
+        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(grace)));
+        while clock.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let until = self.moved + self.idle;
+            if until <= now {
+                return Poll::Ready(Some(Err(Broken::Stalled)));
+            }
+            clock.as_mut().reset(until);
+            let denied = self.denied.get_or_insert_with(|| Box::pin(Arc::clone(&self.watched).until_denied()));
+            if denied.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Some(Err(Broken::Denied)));
+            }
+        }
+        Poll::Pending
+    }
+}

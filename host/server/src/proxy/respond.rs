@@ -1,0 +1,104 @@
+//! Everything the proxy says itself: denials and failures, as problem documents (RFC 9457) that tell a stranger nothing.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use portcullis_model::verdict::PublicCode;
+
+use super::body::Outgoing;
+use crate::enforce::Denial;
+use crate::journal::DecisionId;
+
+/// The field that names the decision, for a caller who asks an administrator about it.
+const DECISION: HeaderName = HeaderName::from_static("x-portcullis-decision");
+
+/// Why a permitted request could not be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Failure {
+    /// No connection to the upstream, or it broke before the head of a response.
+    UpstreamUnavailable,
+    /// The upstream took too long.
+    UpstreamTimeout,
+    /// The client's body is longer than the limit.
+    BodyTooLarge,
+    /// The client's body stood still.
+    BodyTimeout,
+    /// The client's body broke off, or was no body.
+    BodyBroken,
+    /// The credential was revoked while its body was being sent.
+    Revoked,
+    /// The gate's answer could not be carried out.
+    Unavailable,
+}
+
+impl Failure {
+    fn status(self) -> StatusCode {
+        match self {
+            Failure::UpstreamUnavailable => StatusCode::BAD_GATEWAY,
+            Failure::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Failure::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Failure::BodyBroken => StatusCode::BAD_REQUEST,
+            Failure::Revoked => StatusCode::FORBIDDEN,
+            Failure::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Failure::UpstreamUnavailable => "upstream_unavailable",
+            Failure::UpstreamTimeout => "upstream_timeout",
+            Failure::BodyTooLarge => "body_too_large",
+            Failure::BodyTimeout => "body_timeout",
+            Failure::BodyBroken => "bad_body",
+            Failure::Revoked => PublicCode::Forbidden.as_str(),
+            Failure::Unavailable => PublicCode::Unavailable.as_str(),
+        }
+    }
+
+    /// Whether what the client still sends belongs to nothing any more.
+    fn closes(self) -> bool {
+        match self {
+            Failure::BodyTooLarge | Failure::BodyTimeout | Failure::BodyBroken | Failure::Revoked => true,
+            Failure::UpstreamUnavailable | Failure::UpstreamTimeout | Failure::Unavailable => false,
+        }
+    }
+}
+
+/// The answer to a denied request. All of one status and code have the same bytes, but for the decision's id.
+pub(super) fn denied(denial: &Denial, decision: DecisionId) -> Response<Outgoing> {
+    let mut response = problem(denial.status(), denial.public_code().as_str(), decision);
+    if !denial.challenge().is_empty()
+        && let Ok(challenge) = HeaderValue::from_str(denial.challenge())
+    {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// The answer to a permitted request that could not be served.
+pub(super) fn failed(failure: Failure, decision: DecisionId) -> Response<Outgoing> {
+    let mut response = problem(failure.status(), failure.code(), decision);
+    if failure.closes() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A problem document. The code is one of ours and needs no escaping.
+pub(super) fn problem(status: StatusCode, code: &str, decision: DecisionId) -> Response<Outgoing> {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let number = status.as_u16();
+    let body = format!(
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{number},\"code\":\"{code}\",\"decision\":\"{decision}\"}}\n"
+    );
+    let mut response = Response::new(Outgoing::whole(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_bytes(&decision.text()) {
+        headers.insert(DECISION, id);
+    }
+    response
+}
