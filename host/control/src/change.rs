@@ -16,12 +16,35 @@ use serde_json::Value;
 use crate::command::{Command, Needs, NewTenant, Order};
 use crate::compile::{self, Catalogue};
 use crate::error::{CommandError, Failed, Refused};
-use crate::{Control, plan};
+use crate::{Control, Deliveries, plan};
 
 /// What the lane knows and whoever holds it may change.
 pub(crate) struct Lane {
     pub(crate) revision: Revision,
     pub(crate) catalogue: Catalogue,
+    pub(crate) deliveries: Deliveries,
+}
+
+impl Lane {
+    /// Takes over what was written. Whether requests go elsewhere from now on.
+    fn advance(&mut self, to: Revision, writes: &[Write]) -> bool {
+        self.revision = to;
+        let mut elsewhere = false;
+        for write in writes {
+            if let Write::PutService(record) = write {
+                self.deliveries.insert(record.service.id.clone(), record.delivery.clone());
+                elsewhere = true;
+            }
+            if let Write::RemoveService(id) = write {
+                self.deliveries.remove(id);
+                elsewhere = true;
+            }
+        }
+        if elsewhere {
+            self.catalogue = self.catalogue.after(writes);
+        }
+        elsewhere
+    }
 }
 
 /// A command that was authorized, and by whom. Only [`authorize`] makes one, so that nothing is planned for a caller that
@@ -78,7 +101,10 @@ impl Control {
     /// has changed then, except with [`Failed::NotEnforced`].
     pub async fn execute(self: &Arc<Self>, order: Order) -> Result<Done, CommandError> {
         let control = Arc::clone(self);
-        let change = tokio::spawn(async move { control.change(&order).await });
+        let change = tokio::spawn(async move {
+            let Ok(_place) = control.waiting.try_acquire() else { return Err(Failed::Busy.into()) };
+            control.change(&order).await
+        });
         change.await.map_err(|_| CommandError::Failed(Failed::Interrupted))?
     }
 
@@ -147,12 +173,10 @@ impl Control {
             Err(LoadError::Invalid(what)) => return Err(Refused::field("", what).into()),
             Err(error) => return Err(Failed::Gate(error).into()),
         }
-        let catalogue = lane.catalogue.after(&writes);
         let change = Change { from, to, at, writes, audit: vec![entry] };
         self.store.commit(&change).await?;
         // INVARIANT (written-then-enforced): from here on the change stands, whatever happens to this process.
-        lane.revision = to;
-        lane.catalogue = catalogue;
+        let goes_elsewhere = lane.advance(to, &change.writes);
         if let Err(error) = self.engine.apply(&bytes) {
             // A compaction that read the store after the commit has brought it in force already.
             let is_in_force = matches!(error, LoadError::WrongRevision { at } if at >= to);
@@ -161,8 +185,10 @@ impl Control {
                 return Err(Failed::NotEnforced.into());
             }
         }
+        if goes_elsewhere {
+            (self.deliver)(&lane.deliveries);
+        }
         self.enforced.send_replace(to.0);
-        self.publish_deliveries().await;
         Ok(())
     }
 

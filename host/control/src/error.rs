@@ -96,7 +96,6 @@ fn faults(faults: &[FieldFault]) -> String {
 
 /// Why a command was neither done nor refused.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Failed {
     /// The store did not take or give it; nothing has changed.
     #[error(transparent)]
@@ -113,6 +112,9 @@ pub enum Failed {
     /// It is written down, but this node could not be brought to decide by it, and stops.
     #[error("the change is written down, but this node does not enforce it and stops: start it again")]
     NotEnforced,
+    /// As many commands wait as may.
+    #[error("too many commands are waiting: try again")]
+    Busy,
     /// The task that made the change ended before it answered.
     #[error("the change did not end: whether it was made is in the audit")]
     Interrupted,

@@ -55,7 +55,7 @@ use portcullis_model::source::Installation;
 use portcullis_model::time::UnixTime;
 use portcullis_store::{DecisionRecord, Delivery, Fresh, Gap, Store, StoreError};
 use rand::Rng as _;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::change::Lane;
 use crate::compile::Catalogue;
@@ -71,8 +71,14 @@ const COMPACT_LAYERS: u32 = 32_768;
 /// Bytes of deltas in the engine from which a new base is compiled: half of what it takes.
 const COMPACT_BYTES: u64 = 32 << 20;
 
+/// The most orders that wait for the lane at once. At a thousand changes a second the last of them waits a second.
+const MAX_WAITING: usize = 1024;
+
 /// Where each service's requests go.
-pub type Deliveries = Arc<BTreeMap<Id, Delivery>>;
+pub type Deliveries = BTreeMap<Id, Delivery>;
+
+/// Takes note of where requests go, each time that changes and before the change is answered.
+pub type Deliver = Box<dyn Fn(&Deliveries) + Send + Sync>;
 
 /// The installation: what is stored, and the policy that is in force.
 pub struct Control {
@@ -82,7 +88,8 @@ pub struct Control {
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
     enforced: watch::Sender<u64>,
-    deliveries: watch::Sender<Deliveries>,
+    waiting: Semaphore,
+    deliver: Deliver,
     stopped: watch::Sender<Option<&'static str>>,
 }
 
@@ -91,14 +98,27 @@ impl Control {
     ///
     /// # Errors
     /// Any [`StartError`]; nothing is in force then.
-    pub async fn open(data: &Path, engine: Arc<Engine>, clock: fn() -> UnixTime) -> Result<Arc<Control>, StartError> {
+    pub async fn open(
+        data: &Path,
+        engine: Arc<Engine>,
+        clock: fn() -> UnixTime,
+        deliver: Deliver,
+    ) -> Result<Arc<Control>, StartError> {
         let mut seed = [0; 16];
         rand::rng().fill_bytes(&mut seed);
         let fresh = Fresh { seed: Seed(seed), at: clock(), installation: Installation::default() };
         let store = Store::open(&data.join(DATABASE), &fresh).await?;
         // After the store, whose lock keeps a second process from making another key.
         let sealer = Sealer::open(&data.join(MASTER_KEY))?;
-        let lane = Lane { revision: store.revision().await?, catalogue: Catalogue::default() };
+        let services = store.services().await?;
+        let deliveries =
+            services.iter().map(|stored| (stored.record.service.id.clone(), stored.record.delivery.clone()));
+        let lane = Lane {
+            revision: store.revision().await?,
+            deliveries: deliveries.collect(),
+            catalogue: Catalogue::new(services.into_iter().map(|stored| stored.record.service)),
+        };
+        deliver(&lane.deliveries);
         let control = Arc::new(Control {
             store,
             engine,
@@ -106,17 +126,12 @@ impl Control {
             clock,
             enforced: watch::Sender::new(lane.revision.0),
             lane: Mutex::new(lane),
-            deliveries: watch::Sender::new(Deliveries::default()),
+            waiting: Semaphore::new(MAX_WAITING),
+            deliver,
             stopped: watch::Sender::new(None),
         });
         control.load().await?;
-        {
-            let mut lane = control.lane.lock().await;
-            let services = control.store.services().await?;
-            lane.catalogue = Catalogue::new(services.into_iter().map(|stored| stored.record.service));
-            control.found(&mut lane).await?;
-        }
-        control.publish_deliveries().await;
+        control.found(&mut *control.lane.lock().await).await?;
         Ok(control)
     }
 
@@ -141,12 +156,6 @@ impl Control {
     #[must_use]
     pub fn enforced(&self) -> watch::Receiver<u64> {
         self.enforced.subscribe()
-    }
-
-    /// Where requests go, as it changes.
-    #[must_use]
-    pub fn deliveries(&self) -> watch::Receiver<Deliveries> {
-        self.deliveries.subscribe()
     }
 
     /// Why this process must end, once it must: it could not bring in force what is written down.
@@ -190,18 +199,6 @@ impl Control {
         tracing::info!(%revision, "policy loaded");
         self.confirm();
         Ok(())
-    }
-
-    async fn publish_deliveries(&self) {
-        match self.store.services().await {
-            Ok(services) => {
-                let of =
-                    |stored: store::Stored<store::ServiceRecord>| (stored.record.service.id, stored.record.delivery);
-                self.deliveries.send_replace(Arc::new(services.into_iter().map(of).collect()));
-            }
-            // The old ones stay: requests to a service that is not among them are denied.
-            Err(error) => tracing::error!(%error, "the services could not be read"),
-        }
     }
 
     fn stop(&self, why: &'static str) {

@@ -11,6 +11,7 @@ use portcullis_store::{
 use secrecy::SecretString;
 
 use crate::Control;
+use crate::catalogue::ADMIN_SERVICE;
 use crate::command::{Caller, key_name};
 use crate::error::{CommandError, Failed, Refused};
 use crate::plan::keys::sealed_place;
@@ -180,12 +181,21 @@ impl TenantView<'_> {
         found(stored.filter(is_meant), key_name(kind), id)
     }
 
-    /// A workspace key as its owner sends it: the one key that is shown again, because it is the id of a pair. It is a bearer
-    /// key wherever signatures are not enforced. Nothing once it is revoked.
-    pub fn workspace_key(&self, record: &CredentialRecord) -> Result<Option<SecretString>, CommandError> {
+    /// A workspace key as its clients send it: the one key that is shown again, because it is the id of a pair. It is a bearer
+    /// key wherever signatures are not enforced, so a key that may only read gets nothing; nor does anyone once it is revoked.
+    pub async fn workspace_key(
+        &self,
+        caller: &Caller,
+        record: &CredentialRecord,
+    ) -> Result<Option<SecretString>, CommandError> {
+        let own = self.control.own_key(caller).await?.record.credential;
+        let may_change = own.endpoints.iter().any(|endpoint| {
+            endpoint.service.as_str() == ADMIN_SERVICE && endpoint.endpoint.as_str() == "workspace-keys"
+        });
         let place = sealed_place(&record.credential.id, "key");
         let open = |sealed: &Vec<u8>| self.control.sealer.open_sealed(sealed, &place);
-        Ok(record.sealed_key.as_ref().map(open).transpose().map_err(Failed::from)?)
+        let shown = record.sealed_key.as_ref().filter(|_| may_change);
+        Ok(shown.map(open).transpose().map_err(Failed::from)?)
     }
 
     /// What was done and refused in the tenant, newest first.

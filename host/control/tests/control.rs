@@ -65,7 +65,7 @@ fn engine() -> Arc<Engine> {
 
 async fn open(folder: &Path) -> (Arc<Control>, Arc<Engine>) {
     let engine = engine();
-    let control = Control::open(folder, Arc::clone(&engine), now).await.unwrap();
+    let control = Control::open(folder, Arc::clone(&engine), now, Box::new(|_| {})).await.unwrap();
     (control, engine)
 }
 
@@ -293,8 +293,12 @@ async fn a_new_workspace_pair_kills_the_old_one() {
 
     let view = house.control.tenant_view(&house.root, &id("acme")).await.unwrap();
     let stored = view.key(Kind::Workspace, &second_id).await.unwrap().record;
-    let shown = view.workspace_key(&stored).unwrap().unwrap();
+    let shown = view.workspace_key(&house.root, &stored).await.unwrap().unwrap();
     assert_eq!(shown.expose_secret(), second_key, "A3: its owner may see the key id again");
+    house.done(Command::CreateUser(id("acme"), admin("ada"))).await;
+    let read = Command::CreateManagementKey(id("acme"), management_key(&["portcullis/workspace-keys.read"]));
+    let reader = caller("acme", &house.done(read).await.object);
+    assert!(view.workspace_key(&reader, &stored).await.unwrap().is_none(), "a key that only reads gets no key");
     let old = view.key(Kind::Workspace, &id(&first.object)).await.unwrap().record;
     assert!(old.sealed_key.is_none() && old.sealed_secret.is_none(), "a dead pair keeps no secret");
 }

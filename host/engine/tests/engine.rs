@@ -256,7 +256,10 @@ fn a_checked_delta_changes_nothing_until_it_is_applied() {
     let delta = set_state(1, CredentialState::Revoked);
     assert_eq!(engine.check(&delta), Ok(Revision(2)));
     assert_eq!(verdict(&engine), Verdict::Allow);
-    assert_eq!(engine.check(&set_state(2, CredentialState::Revoked)), Err(LoadError::WrongRevision { at: Revision(1) }));
+    assert_eq!(
+        engine.check(&set_state(2, CredentialState::Revoked)),
+        Err(LoadError::WrongRevision { at: Revision(1) })
+    );
     assert_eq!(engine.apply(&delta), Ok(Revision(2)));
     assert_eq!(verdict(&engine), Verdict::Deny(Reason::CredentialRevoked));
 }

@@ -118,7 +118,11 @@ impl Config {
         Self::parse(&text, path, folder)
     }
 
-    fn parse(text: &str, path: &Path, folder: &Path) -> Result<Self, ConfigError> {
+    /// Checks a configuration that is not in a file. `path` is what faults call it.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub(crate) fn parse(text: &str, path: &Path, folder: &Path) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| ConfigError::syntax(path, text, &error))?;
         let mut check = Check { faults: Faults::new(path, text), folder };
         let config = Config {

@@ -120,6 +120,12 @@ impl Cause {
     }
 }
 
+/// The name behind a number of [`Cause::number`]; nothing for an allow.
+pub(crate) fn cause_name(number: u16) -> Option<&'static str> {
+    let fault = || HostFault::ALL.into_iter().find(|fault| fault.number() == number).map(HostFault::name);
+    Reason::from_number(number).map(Reason::name).or_else(fault)
+}
+
 impl Denial {
     /// A denial for a reason that the host itself sees, before or beside the gate.
     pub(crate) fn of(reason: Reason) -> Self {

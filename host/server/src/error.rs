@@ -151,6 +151,13 @@ pub(crate) enum Error {
     #[error("{0}, so there is no verdict and the request would be denied: report it with the policy and the request")]
     Decide(#[from] DecideError),
 
+    /// The server did not start, or had to stop.
+    #[error(transparent)]
+    Serve(#[from] crate::serve::ServeError),
+    /// No key was made.
+    #[error("{0}")]
+    Recover(Box<crate::recover::RecoverError>),
+
     /// The output cannot be written.
     #[error("cannot write {to}: {source}: check the folder, its permissions and its free space")]
     Write {
@@ -258,5 +265,11 @@ fn raw_fault(error: httparse::Error) -> &'static str {
         httparse::Error::Token => "not a request line: write `METHOD TARGET HTTP/1.1`, with one space between each",
         httparse::Error::TooManyHeaders => "too many header fields: send fewer",
         httparse::Error::Status => "not a request: a response was given",
+    }
+}
+
+impl From<crate::recover::RecoverError> for Error {
+    fn from(error: crate::recover::RecoverError) -> Self {
+        Error::Recover(Box::new(error))
     }
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use portcullis_control::store::{DecisionRecord, Gap};
+use portcullis_model::time::UnixTime;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -163,28 +165,6 @@ impl Batches {
     }
 }
 
-/// One decision, as it was accepted before it was acted on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct DecisionRecord {
-    /// Its id: milliseconds since 1970 times 2^20 plus a count, so that ids sort by time.
-    pub(crate) id: u64,
-    /// The reason's number; 0 for an allow.
-    pub(crate) reason: u16,
-    /// The packed details of the answer. They hold no secret. Empty where the gate gave no answer.
-    pub(crate) details: Box<[u8]>,
-}
-
-/// Decisions of which nothing else is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Gap {
-    /// How many.
-    pub(crate) count: u64,
-    /// The id of the first.
-    pub(crate) first: u64,
-    /// The id of the last.
-    pub(crate) last: u64,
-}
-
 /// The id of a decision as people and logs see it: 13 characters of Crockford's base 32, which sort like the numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct DecisionId(pub(crate) u64);
@@ -193,6 +173,11 @@ const ALPHABET: [u8; 32] = *b"0123456789abcdefghjkmnpqrstvwxyz";
 const ID_CHARS: usize = 13;
 
 impl DecisionId {
+    /// When the decision was made, to the second.
+    pub(crate) fn at(self) -> UnixTime {
+        UnixTime::from_secs((self.0 >> COUNT_BITS) / 1000).unwrap_or(UnixTime::MAX)
+    }
+
     /// The characters, without an allocation.
     pub(crate) fn text(self) -> [u8; ID_CHARS] {
         let mut text = [b'0'; ID_CHARS];

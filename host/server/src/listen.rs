@@ -102,6 +102,13 @@ pub(crate) struct ListenError {
     source: io::Error,
 }
 
+impl ListenError {
+    /// Whether another program has the port.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
 fn listen_fix(error: &io::Error) -> &'static str {
     #[expect(clippy::wildcard_enum_match_arm, reason = "an open list of the system's errors")]
     match error.kind() {

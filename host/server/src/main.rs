@@ -16,31 +16,30 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests"))]
 
+mod admin;
 mod check;
-#[allow(dead_code, reason = "wired by serve")]
 mod clock;
-#[allow(dead_code, reason = "wired by serve")]
+mod client {
+    pub(crate) const USER_AGENT_PREFIX: &str = "portcullis-cli/";
+}
 mod config;
+mod demo;
 mod document;
-#[allow(dead_code, reason = "wired by serve")]
 mod enforce;
 mod error;
 mod input;
-#[allow(dead_code, reason = "wired by serve")]
 mod journal;
-#[allow(dead_code, reason = "wired by serve")]
 mod listen;
-#[allow(dead_code, reason = "wired by serve")]
 mod metrics;
 mod output;
 mod policy;
-#[allow(dead_code, reason = "wired by serve")]
 mod proxy;
 mod raw;
+mod recover;
 mod report;
 mod request;
 mod sandbox;
-#[allow(dead_code, reason = "wired by serve")]
+mod serve;
 mod tls;
 
 use std::io::Write as _;
@@ -76,6 +75,8 @@ Examples:
 enum Command {
     Check(check::Args),
     Policy(policy::Args),
+    Serve(serve::Args),
+    Recover(recover::Args),
 }
 
 /// How a command that did not fail ends.
@@ -110,6 +111,8 @@ fn run(command: Command) -> Result<Exit, Error> {
     match command {
         Command::Check(args) => check::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Serve(args) => Ok(serve::run(&args)?),
+        Command::Recover(args) => Ok(recover::run(&args)?),
     }
 }
 

@@ -36,7 +36,6 @@ pub(crate) struct Metrics {
     journal_gaps: Counter,
     revision: Gauge<i64, AtomicI64>,
     confirmed: Gauge<i64, AtomicI64>,
-    audit_entries: Gauge<i64, AtomicI64>,
 }
 
 /// The classes of a response's status.
@@ -136,7 +135,6 @@ impl Metrics {
                 "policy_confirmed_timestamp_seconds",
                 "When the policy was last known to be current",
             ),
-            audit_entries: gauge(&mut registry, "audit_entries", "Entries of the audit"),
             registry: Arc::new(registry),
         }
     }
@@ -221,11 +219,6 @@ impl Metrics {
     pub(crate) fn policy(&self, revision: u64, confirmed_s: u64) {
         self.revision.set(i64::try_from(revision).unwrap_or(i64::MAX));
         self.confirmed.set(i64::try_from(confirmed_s).unwrap_or(i64::MAX));
-    }
-
-    /// How many entries the audit has.
-    pub(crate) fn audit(&self, entries: u64) {
-        self.audit_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 }
 

@@ -23,7 +23,7 @@ mod forward;
 mod head;
 mod judge;
 mod preflight;
-mod respond;
+pub(crate) mod respond;
 mod routing;
 mod tunnel;
 
@@ -46,8 +46,7 @@ use self::clients::Clients;
 pub(crate) use self::clients::{ClientSettings, ClientsError};
 use self::head::Peer;
 use self::judge::Judge;
-#[allow(unused_imports, reason = "wired by serve")]
-pub(crate) use self::routing::{Preflight, Routing, Service, Upstream, UpstreamError};
+pub(crate) use self::routing::{Preflight, Routing, Service, Upstream};
 use crate::clock;
 use crate::enforce::{Cause, Denial, Permit, enforce};
 use crate::journal::{DecisionId, Journal, Kept};
@@ -58,8 +57,7 @@ use crate::metrics::Metrics;
 pub(crate) struct Wiring {
     /// What decides.
     pub(crate) engine: Arc<Engine>,
-    /// Which upstream each service has. A service that is to be added is published here before the engine knows it, one
-    /// that is removed after: what the engine allows and this does not have is denied.
+    /// Which upstream each service has. What the engine allows and this does not have is denied.
     pub(crate) routing: Arc<ArcSwap<Routing>>,
     /// The revision that every instance of the engine decides by. Each change of it has all open streams judged again.
     pub(crate) revisions: watch::Receiver<u64>,

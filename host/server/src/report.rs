@@ -78,3 +78,17 @@ fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Skip => "skip",
     }
 }
+
+/// TEMPORARY
+pub(crate) struct Explained(serde_json::Value);
+impl Explained {
+    pub(crate) fn of(explanation: &Explanation) -> Self {
+        Explained(serde_json::to_value(json::Verdict::of(&Report::of(explanation))).unwrap_or_default())
+    }
+}
+impl serde::Serialize for Explained {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(s)
+    }
+}
+pub(crate) use json::Facts as DecidedFacts;

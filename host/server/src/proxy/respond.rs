@@ -66,7 +66,7 @@ impl Failure {
 }
 
 /// The answer to a denied request. All of one status and code have the same bytes, but for the decision's id.
-pub(super) fn denied(denial: &Denial, decision: DecisionId) -> Response<Outgoing> {
+pub(crate) fn denied(denial: &Denial, decision: DecisionId) -> Response<Outgoing> {
     let mut response = problem(denial.status(), denial.public_code().as_str(), decision);
     if !denial.challenge().is_empty()
         && let Ok(challenge) = HeaderValue::from_str(denial.challenge())

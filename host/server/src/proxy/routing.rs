@@ -7,23 +7,17 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::uri::{Authority, Scheme};
 
-/// The upstreams of all services at a revision.
+/// The upstreams of all services.
 #[derive(Default)]
 pub(crate) struct Routing {
-    revision: u64,
     services: HashMap<Box<str>, Arc<Service>>,
 }
 
 impl Routing {
     /// Takes the services by their ids.
-    pub(crate) fn new(revision: u64, services: impl IntoIterator<Item = (String, Service)>) -> Self {
+    pub(crate) fn new(services: impl IntoIterator<Item = (String, Service)>) -> Self {
         let services = services.into_iter().map(|(id, service)| (id.into_boxed_str(), Arc::new(service))).collect();
-        Routing { revision, services }
-    }
-
-    /// The revision that this belongs to.
-    pub(crate) fn revision(&self) -> u64 {
-        self.revision
+        Routing { services }
     }
 
     /// The service of that id, where this listener serves it.

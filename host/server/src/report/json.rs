@@ -33,7 +33,7 @@ struct NeedBody {
 }
 
 #[derive(Serialize)]
-struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     revision: u64,
     now: String,
     client: Option<IpAddr>,
@@ -138,7 +138,7 @@ impl<'a> Verdict<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn of(facts: &portcullis_model::facts::Facts<'a>) -> Self {
+    pub(crate) fn of(facts: &portcullis_model::facts::Facts<'a>) -> Self {
         Facts {
             revision: facts.revision.0,
             now: facts.now.to_string(),

@@ -8,9 +8,7 @@ use super::Store;
 use super::rows::{Columns, after, fetch, limit, number, page};
 use crate::change::{GroupUse, Referring};
 use crate::error::StoreError;
-use crate::record::{
-    ApplicationRecord, GroupRecord, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord,
-};
+use crate::record::{ApplicationRecord, GroupRecord, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord};
 
 type Decode<T> = fn(&Columns<'_>) -> Result<T, StoreError>;
 

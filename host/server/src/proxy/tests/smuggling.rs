@@ -200,7 +200,7 @@ async fn chunks_that_are_none_break_the_request_off() {
         let request = format!("{head}transfer-encoding: chunked\r\n\r\n1\r\na\r\n{chunks}{SMUGGLED}");
         let answer = world.exchange(request).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{what}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count() <= 1, true);
+        assert!(answer.matches("HTTP/1.1 ").count() <= 1);
         let received = upstream.request().await;
         assert!(received.starts_with("CUT ") && !received.contains("smuggled"), "{what}: {received}");
     }

@@ -89,7 +89,7 @@ impl Choice {
         let (sender, revisions) = watch::channel(1);
         let (journal, batches) = journal::channel(self.queue);
         let metrics = Metrics::new();
-        let routing = Routing::new(1, [("shop".to_owned(), self.service)]);
+        let routing = Routing::new([("shop".to_owned(), self.service)]);
         let proxy = Proxy::new(Wiring {
             engine: Arc::clone(&engine),
             routing: Arc::new(ArcSwap::from_pointee(routing)),

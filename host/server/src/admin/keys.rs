@@ -1,0 +1,318 @@
+//! `/v1/tenants/{tenant}/workspace-keys`, `/tenant-keys`, `/management-keys`: the life of keys.
+//!
+//! A secret is in the answer to the call that made it, and in no other answer.
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use axum::{Extension, Json};
+use portcullis_control::store::{Actor, CredentialRecord, Stored};
+use portcullis_control::{
+    Caller, Command, Done, Expiration, KeyRef, NewManagementKey, NewTenantKey, NewWorkspaceKey, Rotation,
+    TenantKeyEdit, key_name,
+};
+use portcullis_model::address::Cidr;
+use portcullis_model::credential::Kind;
+use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::source::{CreatorRule, CredentialState};
+use portcullis_model::time::{Expiry, UnixTime};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+
+use super::extract::{Asked, At, Body, Confirm, IfMatch, confirmation, paging};
+use super::lines::{Lines, ranges};
+use super::problem::Problem;
+use super::{Api, List, created, no_content, shown};
+
+/// A key without its secret. Fields that its kind does not have are left out.
+#[derive(Serialize)]
+struct KeyView {
+    id: Id,
+    kind: Kind,
+    name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    description: String,
+    state: CredentialState,
+    expiration: &'static str,
+    expires: Option<Expiry>,
+    secret_version: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_allowlist: Option<Vec<Cidr>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoints: Option<Vec<EndpointRef>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applications: Option<Vec<Id>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    creator: Option<Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    creator_rule: Option<CreatorRule>,
+    created_at: String,
+    created_by: Option<String>,
+    changed: u64,
+    /// The key, once; a workspace key also where its owner looks at it, for it is the id of a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Shown>,
+    /// The secret to sign requests with, once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing_secret: Option<Shown>,
+}
+
+/// A secret on its way out. It has no `Debug`.
+struct Shown(secrecy::SecretString);
+
+impl Serialize for Shown {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose_secret())
+    }
+}
+
+impl KeyView {
+    fn of(stored: Stored<CredentialRecord>, now: UnixTime) -> Self {
+        let CredentialRecord { credential, name, description, created_by, .. } = stored.record;
+        let of = |kind| credential.kind == kind;
+        KeyView {
+            name,
+            description,
+            state: credential.state,
+            expiration: Expiration::at(now, credential.expires).as_str(),
+            expires: credential.expires,
+            secret_version: credential.secrets.iter().map(|secret| secret.version).max().unwrap_or(0),
+            group: credential.group,
+            ip_allowlist: of(Kind::Tenant).then_some(credential.ip_allowlist),
+            endpoints: of(Kind::Management).then_some(credential.endpoints),
+            applications: of(Kind::Management).then_some(credential.applications),
+            creator: credential.creator,
+            creator_rule: of(Kind::Management).then_some(credential.creator_rule),
+            created_at: stored.created.to_string(),
+            created_by: Some(who(&created_by)),
+            changed: stored.changed.0,
+            key: None,
+            signing_secret: None,
+            kind: credential.kind,
+            id: credential.id,
+        }
+    }
+
+    /// With the secrets that were just made.
+    fn issued(stored: Stored<CredentialRecord>, now: UnixTime, done: Done) -> Self {
+        let mut view = KeyView::of(stored, now);
+        if let Some(issued) = done.issued {
+            view.key = Some(Shown(issued.key));
+            view.signing_secret = issued.signing_secret.map(Shown);
+        }
+        view
+    }
+}
+
+/// Who made a record, in one word.
+pub(super) fn who(actor: &Actor) -> String {
+    match (&actor.user, &actor.credential) {
+        (Some(user), _) => format!("{}/{user}", actor.tenant),
+        (None, Some(credential)) => format!("{}/{credential}", actor.tenant),
+        (None, None) => "portcullis".to_owned(),
+    }
+}
+
+/// `?state=active&after=CURSOR&limit=N`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyQuery {
+    state: Option<CredentialState>,
+    after: Option<u64>,
+    limit: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkspaceBody {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    confirm: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantKeyBody {
+    name: String,
+    #[serde(default)]
+    description: String,
+    group: Id,
+    expires: Option<Expiry>,
+    #[serde(default)]
+    ip_allowlist: Lines,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantKeyPatch {
+    name: Option<String>,
+    description: Option<String>,
+    group: Option<Id>,
+    ip_allowlist: Option<Lines>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ManagementBody {
+    name: String,
+    #[serde(default)]
+    description: String,
+    expires: Expiry,
+    endpoints: Vec<EndpointRef>,
+    #[serde(default)]
+    applications: Vec<Id>,
+    creator: Option<Id>,
+    #[serde(default)]
+    creator_rule: CreatorRule,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RotateBody {
+    expires: Option<Expiry>,
+    #[serde(default)]
+    confirm: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeBody {
+    #[serde(default)]
+    confirm: bool,
+}
+
+pub(super) async fn list(
+    api: Api,
+    caller: Caller,
+    kind: Kind,
+    tenant: Id,
+    query: KeyQuery,
+) -> Result<Response, Problem> {
+    let paging = paging(query.after, query.limit)?;
+    let page = api.control.tenant_view(&caller, &tenant).await?.keys(kind, query.state, paging).await?;
+    let now = api.control.now();
+    Ok(axum::response::IntoResponse::into_response(Json(List::of(page, |stored| KeyView::of(stored, now)))))
+}
+
+pub(super) async fn get(api: Api, caller: Caller, key: KeyRef) -> Result<Response, Problem> {
+    let view = api.control.tenant_view(&caller, &key.tenant).await?;
+    let stored = view.key(key.kind, &key.id).await?;
+    let shown_again = view.workspace_key(&caller, &stored.record).await?;
+    let changed = stored.changed;
+    let mut key = KeyView::of(stored, api.control.now());
+    key.key = shown_again.map(Shown);
+    Ok(uncached(shown(changed, key)))
+}
+
+pub(super) async fn create_workspace(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Body(body): Body<WorkspaceBody>,
+) -> Result<Response, Problem> {
+    let new = NewWorkspaceKey { name: body.name, confirmation: confirmation(body.confirm) };
+    let done = api.order(&caller, None, Command::CreateWorkspaceKey(tenant.clone(), new)).await?;
+    issued(&api, &caller, tenant, Kind::Workspace, done).await
+}
+
+pub(super) async fn create_tenant(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Body(body): Body<TenantKeyBody>,
+) -> Result<Response, Problem> {
+    let new = NewTenantKey {
+        name: body.name,
+        description: body.description,
+        group: body.group,
+        expires: body.expires,
+        ip_allowlist: ranges("ip_allowlist", body.ip_allowlist)?,
+    };
+    let done = api.order(&caller, None, Command::CreateTenantKey(tenant.clone(), new)).await?;
+    issued(&api, &caller, tenant, Kind::Tenant, done).await
+}
+
+pub(super) async fn edit_tenant(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((tenant, id)): At<(Id, Id)>,
+    IfMatch(if_match): IfMatch,
+    Body(patch): Body<TenantKeyPatch>,
+) -> Result<Response, Problem> {
+    let ip_allowlist = patch.ip_allowlist.map(|lines| ranges("ip_allowlist", lines)).transpose()?;
+    let edit = TenantKeyEdit { name: patch.name, description: patch.description, group: patch.group, ip_allowlist };
+    let key = KeyRef { tenant, kind: Kind::Tenant, id };
+    api.order(&caller, if_match, Command::EditTenantKey(key.clone(), edit)).await?;
+    get(api, caller, key).await
+}
+
+pub(super) async fn create_management(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Body(body): Body<ManagementBody>,
+) -> Result<Response, Problem> {
+    let new = NewManagementKey {
+        name: body.name,
+        description: body.description,
+        expires: body.expires,
+        endpoints: body.endpoints,
+        applications: body.applications,
+        creator: body.creator,
+        creator_rule: body.creator_rule,
+    };
+    let done = api.order(&caller, None, Command::CreateManagementKey(tenant.clone(), new)).await?;
+    issued(&api, &caller, tenant, Kind::Management, done).await
+}
+
+pub(super) async fn rotate(
+    api: Api,
+    caller: Caller,
+    key: KeyRef,
+    IfMatch(if_match): IfMatch,
+    Body(body): Body<RotateBody>,
+) -> Result<Response, Problem> {
+    let rotation = Rotation { expires: body.expires, confirmation: confirmation(body.confirm) };
+    let (tenant, kind) = (key.tenant.clone(), key.kind);
+    let done = api.order(&caller, if_match, Command::RotateKey(key, rotation)).await?;
+    issued(&api, &caller, tenant, kind, done).await
+}
+
+pub(super) async fn revoke(
+    api: Api,
+    caller: Caller,
+    key: KeyRef,
+    IfMatch(if_match): IfMatch,
+    Body(body): Body<RevokeBody>,
+) -> Result<Response, Problem> {
+    api.order(&caller, if_match, Command::RevokeKey(key.clone(), confirmation(body.confirm))).await?;
+    get(api, caller, key).await
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((tenant, id)): At<(Id, Id)>,
+    IfMatch(if_match): IfMatch,
+    Asked(confirm): Asked<Confirm>,
+) -> Result<Response, Problem> {
+    let key = KeyRef { tenant, kind: Kind::Management, id };
+    api.order(&caller, if_match, Command::DeleteKey(key, confirm.confirmation())).await?;
+    Ok(no_content())
+}
+
+/// The answer with the secret that was made. A rotation answers like a creation: there is a new key at that place.
+async fn issued(api: &Api, caller: &Caller, tenant: Id, kind: Kind, done: Done) -> Result<Response, Problem> {
+    let id: Id = done.object.parse().map_err(|_| portcullis_control::Failed::Interrupted)?;
+    let stored = api.control.tenant_view(caller, &tenant).await?.key(kind, &id).await?;
+    let at = format!("/v1/tenants/{tenant}/{}s/{id}", key_name(kind));
+    Ok(uncached(created(stored.changed, &at, KeyView::issued(stored, api.control.now(), done))))
+}
+
+fn uncached(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

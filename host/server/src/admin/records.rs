@@ -1,0 +1,305 @@
+//! `/v1/audit`, `/v1/decisions`, `/v1/check`, `/v1/self`: what was done, what was decided, and why.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use portcullis_control::Caller;
+use portcullis_control::store::{
+    AuditRow, DecisionFilter, DecisionItem, DecisionRecord, RecordedOutcome, RowHash, Which,
+};
+use portcullis_model::answer::Details;
+use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::time::{Expiry, UnixTime};
+use portcullis_model::verdict::Reason;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::extract::{Asked, At, Paged, bounded, paging};
+use super::keys::who;
+use super::problem::Problem;
+use super::{Api, List};
+use crate::enforce::cause_name;
+use crate::journal::DecisionId;
+use crate::report::{DecidedFacts, Explained};
+
+/// An entry of the audit.
+#[derive(Serialize)]
+struct AuditView {
+    tenant: Id,
+    number: u64,
+    at: String,
+    by: String,
+    credential: Option<Id>,
+    channel: &'static str,
+    address: Option<IpAddr>,
+    action: String,
+    object_kind: String,
+    object: String,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    details: Box<RawValue>,
+    hash: String,
+}
+
+impl AuditView {
+    fn of(row: AuditRow) -> Self {
+        let (outcome, revision, code) = match row.outcome {
+            RecordedOutcome::Done { revision } => ("done", Some(revision.0), None),
+            RecordedOutcome::Refused { code } => ("refused", None, Some(code)),
+        };
+        AuditView {
+            tenant: row.tenant,
+            number: row.number,
+            at: row.at.to_string(),
+            by: who(&row.actor),
+            credential: row.actor.credential,
+            channel: row.origin.channel.as_str(),
+            address: row.origin.address,
+            action: row.action,
+            object_kind: row.object_kind,
+            object: row.object,
+            outcome,
+            revision,
+            code,
+            details: RawValue::from_string(row.details).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            hash: hex(&row.hash),
+        }
+    }
+}
+
+pub(super) async fn audit(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Paged(paging): Paged,
+) -> Result<Json<List<impl Serialize>>, Problem> {
+    let page = api.control.system_view(&caller)?.audit(paging).await?;
+    Ok(Json(List::of(page, AuditView::of)))
+}
+
+pub(super) async fn tenant_audit(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Paged(paging): Paged,
+) -> Result<Json<List<impl Serialize>>, Problem> {
+    let page = api.control.tenant_view(&caller, &tenant).await?.audit(paging).await?;
+    Ok(Json(List::of(page, AuditView::of)))
+}
+
+fn hex(hash: &RowHash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What recomputing the chains found.
+#[derive(Serialize)]
+struct Verification {
+    intact: bool,
+    chains: Vec<Chain>,
+    /// What a chain by itself cannot show.
+    unproven: &'static str,
+}
+
+#[derive(Serialize)]
+struct Chain {
+    tenant: Id,
+    rows: u64,
+    newest: String,
+    fault: Option<String>,
+}
+
+pub(super) async fn verify(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<impl Serialize>, Problem> {
+    let report = api.control.system_view(&caller)?.verify_audit().await?;
+    let chains: Vec<Chain> = report
+        .chains
+        .into_iter()
+        .map(|chain| Chain {
+            tenant: chain.tenant,
+            rows: chain.rows,
+            newest: hex(&chain.newest),
+            fault: chain.fault.map(|fault| fault.to_string()),
+        })
+        .collect();
+    Ok(Json(Verification {
+        intact: chains.iter().all(|chain| chain.fault.is_none()),
+        chains,
+        unproven: "without a witness that kept an earlier hash, a chain that was cut or computed anew as a whole, \
+                   its head with it, cannot be told from a true one",
+    }))
+}
+
+/// A decision.
+#[derive(Serialize)]
+struct DecisionView {
+    id: String,
+    at: String,
+    verdict: &'static str,
+    reason: Option<&'static str>,
+    reason_text: Option<&'static str>,
+    status: Option<u16>,
+    facts: Option<serde_json::Value>,
+    observed: Vec<&'static str>,
+}
+
+/// Decisions of which nothing is known but how many they were.
+#[derive(Serialize)]
+struct GapView {
+    gap: u64,
+    first: String,
+    last: String,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemView {
+    Decision(Box<DecisionView>),
+    Gap(GapView),
+}
+
+impl DecisionView {
+    fn of(record: &DecisionRecord) -> Self {
+        let id = DecisionId(record.id);
+        let reason = Reason::from_number(record.reason);
+        let details = Details::unpack(&record.details).ok();
+        DecisionView {
+            id: id.to_string(),
+            at: id.at().to_string(),
+            verdict: if record.reason == 0 { "allow" } else { "deny" },
+            reason: cause_name(record.reason),
+            reason_text: reason.map(Reason::text),
+            status: reason.map(Reason::status),
+            facts: details.as_ref().and_then(|details| serde_json::to_value(DecidedFacts::of(&details.facts)).ok()),
+            observed: details.iter().flat_map(|details| &details.observed).map(|reason| reason.name()).collect(),
+        }
+    }
+}
+
+/// `?denied=true&reason=NAME&after=ID&limit=N`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DecisionQuery {
+    #[serde(default)]
+    denied: bool,
+    reason: Option<String>,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Decisions {
+    items: Vec<ItemView>,
+    next: Option<String>,
+}
+
+pub(super) async fn decisions(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Asked(query): Asked<DecisionQuery>,
+) -> Result<Json<impl Serialize>, Problem> {
+    let invalid = |field: &str, what: String| {
+        Problem::invalid(vec![portcullis_control::FieldFault { field: field.to_owned(), what }])
+    };
+    let limit = paging(None, query.limit)?.limit;
+    let which = match (&query.reason, query.denied) {
+        (None, false) => Which::All,
+        (None, true) => Which::Denied,
+        (Some(name), _) => {
+            let reason = Reason::ALL.iter().find(|reason| reason.name() == name);
+            let reason = reason.ok_or_else(|| invalid("reason", format!("there is no reason `{name}`")))?;
+            Which::Reasons(vec![reason.number()])
+        }
+    };
+    let before = match &query.after {
+        None => None,
+        Some(text) => {
+            let id: DecisionId = text.parse().map_err(|_| invalid("after", format!("`{text}` is no decision id")))?;
+            Some(id.0)
+        }
+    };
+    let view = api.control.system_view(&caller)?;
+    let page = view.decisions(&DecisionFilter { which, before }, limit).await?;
+    let next = page.next.map(|id| DecisionId(id).to_string());
+    let items = page.items.into_iter().map(|item| match item {
+        DecisionItem::Record(record) => ItemView::Decision(Box::new(DecisionView::of(&record))),
+        DecisionItem::Gap(gap) => ItemView::Gap(GapView {
+            gap: gap.count,
+            first: DecisionId(gap.first).to_string(),
+            last: DecisionId(gap.last).to_string(),
+        }),
+    });
+    Ok(Json(Decisions { items: items.collect(), next }))
+}
+
+pub(super) async fn decision(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(text): At<String>,
+) -> Result<Json<impl Serialize>, Problem> {
+    let missing = || Problem::from(portcullis_control::Refused::NotFound { kind: "decision", id: text.clone() });
+    let id: DecisionId = text.parse().map_err(|_| missing())?;
+    let record = api.control.system_view(&caller)?.decision(id.0, &text).await?;
+    Ok(Json(DecisionView::of(&record)))
+}
+
+/// `?at=TIME`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CheckQuery {
+    at: Option<String>,
+}
+
+/// Explains what would be decided of a packed head (`portcullis_model::head`): the body of this call.
+pub(super) async fn check(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Asked(query): Asked<CheckQuery>,
+    request: Request,
+) -> Result<Json<impl Serialize>, Problem> {
+    api.control.system_view(&caller)?;
+    let at = query.at.map(|text| text.parse::<UnixTime>()).transpose().map_err(|error| {
+        Problem::invalid(vec![portcullis_control::FieldFault { field: "at".to_owned(), what: error.to_string() }])
+    })?;
+    let head = bounded(request).await?;
+    let now = at.unwrap_or_else(|| api.control.now());
+    let explanation = api.engine.explain(portcullis_engine::Request::new(&head, now)).map_err(|error| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", format!("{error}, so there is no verdict"))
+    })?;
+    serde_json::to_value(Explained::of(&explanation))
+        .map(Json)
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the explanation cannot be written"))
+}
+
+/// The key that the caller used.
+#[derive(Serialize)]
+struct SelfView {
+    tenant: Id,
+    credential: Id,
+    name: String,
+    user: Option<Id>,
+    superuser: bool,
+    expires: Option<Expiry>,
+    endpoints: Vec<EndpointRef>,
+}
+
+pub(super) async fn own(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<impl Serialize>, Problem> {
+    let record = api.control.own_key(&caller).await?.record;
+    Ok(Json(SelfView {
+        superuser: caller.is_superuser(),
+        tenant: caller.tenant,
+        credential: caller.credential,
+        name: record.name,
+        user: record.credential.creator,
+        expires: record.credential.expires,
+        endpoints: record.credential.endpoints,
+    }))
+}

@@ -1,0 +1,316 @@
+//! `/v1/installation`, `/v1/services`: what is guarded, and how.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::{Extension, Json};
+use portcullis_control::store::{Delivery, Preflight, ServiceRecord, Stored};
+use portcullis_control::{Caller, Command, NewService, Preset, ServiceEdit};
+use portcullis_model::address::Cidr;
+use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::source::{Endpoint, HostPattern, Installation, Presentation};
+use serde::{Deserialize, Serialize};
+
+use super::extract::{Asked, At, Body, Confirm, IfMatch};
+use super::problem::Problem;
+use super::{Api, List, created, no_content, shown};
+
+/// What holds for the whole installation.
+#[derive(Serialize)]
+struct InstallationView {
+    trusted_proxies: Vec<Cidr>,
+    clock_skew_s: u32,
+    max_staleness_s: u32,
+    changed: u64,
+}
+
+/// What changes of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InstallationEdit {
+    trusted_proxies: Option<Vec<Cidr>>,
+    clock_skew_s: Option<u32>,
+    max_staleness_s: Option<u32>,
+}
+
+pub(super) async fn installation(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    let stored = api.control.system_view(&caller)?.installation().await?;
+    Ok(shown(stored.changed, InstallationView::of(&stored)))
+}
+
+pub(super) async fn edit_installation(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    IfMatch(if_match): IfMatch,
+    Body(edit): Body<InstallationEdit>,
+) -> Result<Response, Problem> {
+    let stored = api.control.system_view(&caller)?.installation().await?;
+    // Between the reading and the change nobody else may change it, or the fields left out would go back.
+    let if_match = if_match.or(Some(stored.changed));
+    let now = stored.record;
+    let installation = Installation {
+        trusted_proxies: edit.trusted_proxies.unwrap_or(now.trusted_proxies),
+        clock_skew_s: edit.clock_skew_s.unwrap_or(now.clock_skew_s),
+        max_staleness_s: edit.max_staleness_s.unwrap_or(now.max_staleness_s),
+    };
+    api.order(&caller, if_match, Command::EditInstallation(installation)).await?;
+    let stored = api.control.system_view(&caller)?.installation().await?;
+    Ok(shown(stored.changed, InstallationView::of(&stored)))
+}
+
+impl InstallationView {
+    fn of(stored: &Stored<Installation>) -> Self {
+        let installation = &stored.record;
+        InstallationView {
+            trusted_proxies: installation.trusted_proxies.clone(),
+            clock_skew_s: installation.clock_skew_s,
+            max_staleness_s: installation.max_staleness_s,
+            changed: stored.changed.0,
+        }
+    }
+}
+
+/// A service.
+#[derive(Serialize)]
+struct ServiceView {
+    id: Id,
+    name: String,
+    hosts: Vec<HostPattern>,
+    prefix: String,
+    tenant: Option<Id>,
+    accept: Vec<Presentation>,
+    #[serde(flatten)]
+    delivery: Delivery,
+    endpoints: Vec<Endpoint>,
+    created_at: String,
+    changed: u64,
+}
+
+impl ServiceView {
+    fn of(stored: Stored<ServiceRecord>) -> Self {
+        let ServiceRecord { service, name, delivery } = stored.record;
+        ServiceView {
+            id: service.id,
+            name,
+            hosts: service.hosts,
+            prefix: service.prefix,
+            tenant: service.tenant,
+            accept: service.accept,
+            delivery,
+            endpoints: service.endpoints,
+            created_at: stored.created.to_string(),
+            changed: stored.changed.0,
+        }
+    }
+}
+
+/// A service to be made.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceBody {
+    id: Id,
+    #[serde(default)]
+    name: String,
+    hosts: Vec<HostPattern>,
+    #[serde(default = "root")]
+    prefix: String,
+    tenant: Option<Id>,
+    #[serde(default = "Presentation::usual")]
+    accept: Vec<Presentation>,
+    upstream: String,
+    #[serde(default = "yes")]
+    preserve_host: bool,
+    #[serde(default = "usual_timeout")]
+    response_timeout_s: u32,
+    preflight: Option<Preflight>,
+    preset: Option<String>,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn usual_timeout() -> u32 {
+    30
+}
+
+/// What changes of a service.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServicePatch {
+    name: Option<String>,
+    hosts: Option<Vec<HostPattern>>,
+    accept: Option<Vec<Presentation>>,
+    upstream: Option<String>,
+    preserve_host: Option<bool>,
+    response_timeout_s: Option<u32>,
+    /// `null` takes the rule away.
+    #[serde(default, deserialize_with = "given")]
+    preflight: Option<Option<Preflight>>,
+}
+
+/// Tells a field that is `null` from one that is left out.
+fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(json: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(json).map(Some)
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<List<impl Serialize>>, Problem> {
+    let services = api.control.system_view(&caller)?.services().await?;
+    Ok(Json(List { items: services.into_iter().map(ServiceView::of).collect(), next: None }))
+}
+
+pub(super) async fn create(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body<ServiceBody>,
+) -> Result<Response, Problem> {
+    let preset = body.preset.map(|name| {
+        let unknown = format!("there is no preset `{name}`: `antavo` is one");
+        let fault = portcullis_control::FieldFault { field: "preset".to_owned(), what: unknown };
+        Preset::from_name(&name).ok_or_else(|| Problem::invalid(vec![fault]))
+    });
+    let new = NewService {
+        id: body.id.clone(),
+        name: body.name,
+        hosts: body.hosts,
+        prefix: body.prefix,
+        tenant: body.tenant,
+        accept: body.accept,
+        delivery: Delivery {
+            upstream: body.upstream,
+            preserve_host: body.preserve_host,
+            response_timeout_s: body.response_timeout_s,
+            preflight: body.preflight,
+        },
+        preset: preset.transpose()?,
+    };
+    api.order(&caller, None, Command::CreateService(new)).await?;
+    let stored = api.control.system_view(&caller)?.service(&body.id).await?;
+    Ok(created(stored.changed, &format!("/v1/services/{}", body.id), ServiceView::of(stored)))
+}
+
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<Id>,
+) -> Result<Response, Problem> {
+    let stored = api.control.system_view(&caller)?.service(&id).await?;
+    Ok(shown(stored.changed, ServiceView::of(stored)))
+}
+
+pub(super) async fn edit(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<Id>,
+    IfMatch(if_match): IfMatch,
+    Body(patch): Body<ServicePatch>,
+) -> Result<Response, Problem> {
+    let stored = api.control.system_view(&caller)?.service(&id).await?;
+    let now = stored.record.delivery;
+    let delivery = Delivery {
+        upstream: patch.upstream.unwrap_or_else(|| now.upstream.clone()),
+        preserve_host: patch.preserve_host.unwrap_or(now.preserve_host),
+        response_timeout_s: patch.response_timeout_s.unwrap_or(now.response_timeout_s),
+        preflight: patch.preflight.unwrap_or_else(|| now.preflight.clone()),
+    };
+    let delivery = (delivery != now).then_some(delivery);
+    // As with the installation: what is left out must not go back to what it was when it was read.
+    let if_match = if_match.or(delivery.as_ref().map(|_| stored.changed));
+    let edit = ServiceEdit { name: patch.name, hosts: patch.hosts, accept: patch.accept, delivery };
+    api.order(&caller, if_match, Command::EditService(id.clone(), edit)).await?;
+    let stored = api.control.system_view(&caller)?.service(&id).await?;
+    Ok(shown(stored.changed, ServiceView::of(stored)))
+}
+
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<Id>,
+    IfMatch(if_match): IfMatch,
+    Asked(confirm): Asked<Confirm>,
+) -> Result<Response, Problem> {
+    api.order(&caller, if_match, Command::RemoveService(id, confirm.confirmation())).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn endpoints(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<Id>,
+) -> Result<Json<List<Endpoint>>, Problem> {
+    let stored = api.control.system_view(&caller)?.service(&id).await?;
+    Ok(Json(List { items: stored.record.service.endpoints, next: None }))
+}
+
+pub(super) async fn endpoint(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((service, id)): At<(Id, Id)>,
+) -> Result<Response, Problem> {
+    let stored = api.control.system_view(&caller)?.endpoint(&service, &id).await?;
+    Ok(shown(stored.changed, stored.record))
+}
+
+/// An endpoint without its id, which stands in the path.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndpointBody {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    methods: portcullis_model::method::Methods,
+    #[serde(default)]
+    paths: Vec<String>,
+    #[serde(default)]
+    prefixes: Vec<String>,
+    #[serde(default)]
+    per_application: bool,
+    scope: Option<String>,
+    audience: Option<String>,
+    #[serde(default)]
+    legacy: bool,
+    formerly: Option<String>,
+}
+
+pub(super) async fn put_endpoint(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((service, id)): At<(Id, Id)>,
+    Body(body): Body<EndpointBody>,
+) -> Result<Response, Problem> {
+    let endpoint = Endpoint {
+        id: id.clone(),
+        name: body.name,
+        methods: body.methods,
+        paths: body.paths,
+        prefixes: body.prefixes,
+        per_application: body.per_application,
+        scope: body.scope,
+        audience: body.audience,
+        legacy: body.legacy,
+        formerly: body.formerly,
+    };
+    api.order(&caller, None, Command::PutEndpoint(service.clone(), Box::new(endpoint))).await?;
+    let stored = api.control.system_view(&caller)?.endpoint(&service, &id).await?;
+    Ok(shown(stored.changed, stored.record))
+}
+
+pub(super) async fn remove_endpoint(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((service, endpoint)): At<(Id, Id)>,
+    Asked(confirm): Asked<Confirm>,
+) -> Result<Response, Problem> {
+    let endpoint = EndpointRef { service, endpoint };
+    api.order(&caller, None, Command::RemoveEndpoint(endpoint, confirm.confirmation())).await?;
+    Ok(no_content())
+}

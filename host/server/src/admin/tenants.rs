@@ -1,0 +1,289 @@
+//! `/v1/tenants` and what tenants set: modules, settings per endpoint, applications.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::{Extension, Json};
+use portcullis_control::store::{ApplicationRecord, Stored, TenantRecord};
+use portcullis_control::{Caller, Command, NewApplication, NewTenant, SettingsOf, TenantEdit};
+use portcullis_model::address::Cidr;
+use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::source::{EndpointSettings, Module, SignatureMode, TenantState};
+use serde::{Deserialize, Serialize};
+
+use super::extract::{Asked, At, Body, IfMatch, Paged};
+use super::lines::{Lines, ranges};
+use super::problem::Problem;
+use super::{Api, List, created, no_content, shown};
+
+/// How many tenant keys a tenant may have where nobody says.
+const USUAL_KEY_LIMIT: u32 = 100;
+
+/// A tenant.
+#[derive(Serialize)]
+struct TenantView {
+    id: Id,
+    name: String,
+    state: TenantState,
+    modules: Vec<Module>,
+    key_limit: u32,
+    /// Tenant keys that are active and unexpired; only where one tenant is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys_in_use: Option<u64>,
+    created_at: String,
+    changed: u64,
+}
+
+impl TenantView {
+    fn of(stored: &Stored<TenantRecord>, keys_in_use: Option<u64>) -> Self {
+        let tenant = &stored.record;
+        TenantView {
+            id: tenant.id.clone(),
+            name: tenant.name.clone(),
+            state: tenant.state,
+            modules: tenant.modules.clone(),
+            key_limit: tenant.key_limit,
+            keys_in_use,
+            created_at: stored.created.to_string(),
+            changed: stored.changed.0,
+        }
+    }
+}
+
+/// A tenant to be made.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantBody {
+    id: Id,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    modules: Vec<Module>,
+    #[serde(default = "usual_key_limit")]
+    key_limit: u32,
+}
+
+fn usual_key_limit() -> u32 {
+    USUAL_KEY_LIMIT
+}
+
+/// What changes of a tenant.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantPatch {
+    name: Option<String>,
+    state: Option<TenantState>,
+    modules: Option<Vec<Module>>,
+    key_limit: Option<u32>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Paged(paging): Paged,
+) -> Result<Json<List<impl Serialize>>, Problem> {
+    let page = api.control.system_view(&caller)?.tenants(paging).await?;
+    Ok(Json(List::of(page, |stored| TenantView::of(&stored, None))))
+}
+
+pub(super) async fn create(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Body(body): Body<TenantBody>,
+) -> Result<Response, Problem> {
+    let id = body.id.clone();
+    let new = NewTenant { id: body.id, name: body.name, modules: body.modules, key_limit: body.key_limit };
+    api.order(&caller, None, Command::CreateTenant(new)).await?;
+    let view = api.control.tenant_view(&caller, &id).await?;
+    let stored = view.tenant();
+    Ok(created(stored.changed, &format!("/v1/tenants/{id}"), TenantView::of(stored, Some(0))))
+}
+
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<Id>,
+) -> Result<Response, Problem> {
+    let view = api.control.tenant_view(&caller, &id).await?;
+    let stored = view.tenant();
+    Ok(shown(stored.changed, TenantView::of(stored, Some(view.live_keys().await?))))
+}
+
+pub(super) async fn edit(
+    state: State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<Id>,
+    IfMatch(if_match): IfMatch,
+    Body(patch): Body<TenantPatch>,
+) -> Result<Response, Problem> {
+    let edit = TenantEdit { name: patch.name, state: patch.state, modules: patch.modules, key_limit: patch.key_limit };
+    state.order(&caller, if_match, Command::EditTenant(id.clone(), edit)).await?;
+    get(state, Extension(caller), At(id)).await
+}
+
+/// What a tenant has set for an endpoint.
+#[derive(Serialize)]
+struct SettingsView {
+    endpoint: EndpointRef,
+    ip_ranges: Vec<Cidr>,
+    signature: SignatureMode,
+    changed: u64,
+}
+
+impl SettingsView {
+    fn of(stored: Stored<EndpointSettings>) -> Self {
+        let EndpointSettings { endpoint, ip_ranges, signature } = stored.record;
+        SettingsView { endpoint, ip_ranges, signature, changed: stored.changed.0 }
+    }
+}
+
+/// The settings of an endpoint, as a whole.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SettingsBody {
+    #[serde(default)]
+    ip_ranges: Lines,
+    #[serde(default)]
+    signature: SignatureMode,
+}
+
+/// `?entry=RANGE`: a range has a slash, which no path of ours may.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    entry: String,
+}
+
+pub(super) async fn settings(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+) -> Result<Json<List<impl Serialize>>, Problem> {
+    let settings = api.control.tenant_view(&caller, &tenant).await?.settings().await?;
+    Ok(Json(List { items: settings.into_iter().map(SettingsView::of).collect(), next: None }))
+}
+
+pub(super) async fn get_settings(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((tenant, service, endpoint)): At<(Id, Id, Id)>,
+) -> Result<Response, Problem> {
+    let endpoint = EndpointRef { service, endpoint };
+    let settings = api.control.tenant_view(&caller, &tenant).await?.settings().await?;
+    let stored = settings.into_iter().find(|stored| stored.record.endpoint == endpoint).ok_or_else(|| {
+        portcullis_control::Refused::NotFound { kind: "settings for endpoint", id: endpoint.to_string() }
+    })?;
+    Ok(shown(stored.changed, SettingsView::of(stored)))
+}
+
+pub(super) async fn put_settings(
+    state: State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((tenant, service, endpoint)): At<(Id, Id, Id)>,
+    IfMatch(if_match): IfMatch,
+    Body(body): Body<SettingsBody>,
+) -> Result<Response, Problem> {
+    let settings = SettingsOf {
+        endpoint: EndpointRef { service: service.clone(), endpoint: endpoint.clone() },
+        ip_ranges: ranges("ip_ranges", body.ip_ranges)?,
+        signature: body.signature,
+    };
+    state.order(&caller, if_match, Command::PutSettings(tenant.clone(), settings)).await?;
+    get_settings(state, Extension(caller), At((tenant, service, endpoint))).await
+}
+
+pub(super) async fn remove_range(
+    state: State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((tenant, service, endpoint)): At<(Id, Id, Id)>,
+    IfMatch(if_match): IfMatch,
+    Asked(Entry { entry }): Asked<Entry>,
+) -> Result<Response, Problem> {
+    let range: Cidr = entry.parse().map_err(|error: portcullis_model::address::CidrError| {
+        Problem::invalid(vec![portcullis_control::FieldFault { field: "entry".to_owned(), what: error.to_string() }])
+    })?;
+    let of = EndpointRef { service: service.clone(), endpoint: endpoint.clone() };
+    state.order(&caller, if_match, Command::RemoveRange(tenant.clone(), of, range)).await?;
+    get_settings(state, Extension(caller), At((tenant, service, endpoint))).await
+}
+
+pub(super) async fn remove_settings(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((tenant, service, endpoint)): At<(Id, Id, Id)>,
+    IfMatch(if_match): IfMatch,
+) -> Result<Response, Problem> {
+    api.order(&caller, if_match, Command::RemoveSettings(tenant, EndpointRef { service, endpoint })).await?;
+    Ok(no_content())
+}
+
+/// An application.
+#[derive(Serialize)]
+struct ApplicationView {
+    id: Id,
+    name: String,
+    created_at: String,
+    changed: u64,
+}
+
+impl ApplicationView {
+    fn of(stored: Stored<ApplicationRecord>) -> Self {
+        ApplicationView {
+            id: stored.record.application.id,
+            name: stored.record.name,
+            created_at: stored.created.to_string(),
+            changed: stored.changed.0,
+        }
+    }
+}
+
+/// An application to be made.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApplicationBody {
+    id: Id,
+    #[serde(default)]
+    name: String,
+}
+
+pub(super) async fn applications(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Paged(paging): Paged,
+) -> Result<Json<List<impl Serialize>>, Problem> {
+    let page = api.control.tenant_view(&caller, &tenant).await?.applications(paging).await?;
+    Ok(Json(List::of(page, ApplicationView::of)))
+}
+
+pub(super) async fn create_application(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Body(body): Body<ApplicationBody>,
+) -> Result<Response, Problem> {
+    let id = body.id.clone();
+    let new = NewApplication { id: body.id, name: body.name };
+    api.order(&caller, None, Command::CreateApplication(tenant.clone(), new)).await?;
+    let stored = api.control.tenant_view(&caller, &tenant).await?.application(&id).await?;
+    let at = format!("/v1/tenants/{tenant}/applications/{id}");
+    Ok(created(stored.changed, &at, ApplicationView::of(stored)))
+}
+
+pub(super) async fn application(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((tenant, id)): At<(Id, Id)>,
+) -> Result<Response, Problem> {
+    let stored = api.control.tenant_view(&caller, &tenant).await?.application(&id).await?;
+    Ok(shown(stored.changed, ApplicationView::of(stored)))
+}
+
+pub(super) async fn remove_application(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At((tenant, id)): At<(Id, Id)>,
+    IfMatch(if_match): IfMatch,
+) -> Result<Response, Problem> {
+    api.order(&caller, if_match, Command::RemoveApplication(tenant, id)).await?;
+    Ok(no_content())
+}

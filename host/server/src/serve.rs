@@ -1,0 +1,367 @@
+//! `portcullis serve`: the whole server, from its configuration to its end.
+//!
+//! What runs: the proxy's listener, the admin API's listener, the task that writes decisions, the task that keeps the policy
+//! confirmed and compact, one task for each certificate. They end in this order: no new connections, requests drained, the
+//! last decisions written, the store closed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper::service::service_fn;
+use portcullis_control::store::{DecisionRecord, Delivery, Gap};
+use portcullis_control::{Control, Deliveries, StartError};
+use portcullis_engine::{Config as EngineConfig, Engine, EngineError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin::Admin;
+use crate::config::{Config, ConfigError, LogConfig, LogFormat};
+use crate::demo::{self, Demo, DemoError};
+use crate::journal::{self, Batches};
+use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
+use crate::metrics::Metrics;
+use crate::proxy::{Bounds, ClientSettings, ClientsError, Preflight, Proxy, Routing, Service, Upstream, Wiring};
+use crate::{Exit, clock, tls};
+
+/// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
+/// How often old decisions are removed.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long to wait after the store refused decisions, before the next are given to it.
+const STORE_REST: Duration = Duration::from_millis(500);
+/// The bounds of the admin listener. A few people and programs use it.
+const ADMIN_LIMITS: Limits =
+    Limits { max_connections: 256, head_timeout: Duration::from_secs(15), idle_timeout: Duration::from_secs(60) };
+
+const HELP: &str = "\
+The first start makes the data folder. `portcullis recover` makes the first admin key, on the same
+configuration and before the server is started.
+
+`--demo` needs no configuration: it guards an echo service, with an installation in the folder
+`portcullis-demo`, and prints keys and commands to try.
+
+SIGTERM and SIGINT end it: requests that have begun are finished first. `/healthz`, `/readyz` and
+`/metrics` are on the admin listener.
+
+Examples:
+  portcullis serve --demo
+  portcullis serve --check --config /etc/portcullis.toml
+  portcullis serve --config /etc/portcullis.toml";
+
+/// Guard services: the reverse proxy, and the admin API beside it
+#[derive(clap::Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct Args {
+    /// The configuration, a TOML file
+    #[arg(long, value_name = "FILE", required_unless_present = "demo", conflicts_with = "demo")]
+    config: Option<PathBuf>,
+    /// Read and check the configuration, and do no more
+    #[arg(long, requires = "config")]
+    check: bool,
+    /// Guard an echo service, with keys to try
+    #[arg(long)]
+    demo: bool,
+    /// The demo's data folder
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "portcullis-demo",
+        requires = "demo",
+        conflicts_with = "config"
+    )]
+    data: PathBuf,
+    /// Where the demo's proxy listens; the next free port where it is taken
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:8080",
+        requires = "demo",
+        conflicts_with = "config"
+    )]
+    listen: SocketAddr,
+    /// Where the demo's admin API listens; the next free port where it is taken
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9180",
+        requires = "demo",
+        conflicts_with = "config"
+    )]
+    admin_listen: SocketAddr,
+}
+
+/// Why the server did not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}: check the memory and threads that this process may have")]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Clients(#[from] ClientsError),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    #[error("the runtime cannot be started: {0}: check the threads that this process may have")]
+    Runtime(std::io::Error),
+    #[error("signals cannot be listened for: {0}")]
+    Signals(std::io::Error),
+    #[error("the server had to stop: {0}")]
+    Stopped(&'static str),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Where the server does not start, or had to stop.
+pub(crate) fn run(args: &Args) -> Result<Exit, ServeError> {
+    let config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => demo_config(args)?,
+    };
+    if args.check {
+        return Ok(Exit::Success);
+    }
+    log(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    runtime.block_on(serve(config, args.demo))?;
+    Ok(Exit::Success)
+}
+
+/// The demo's configuration: a file that says where, and leaves everything else as it is.
+fn demo_config(args: &Args) -> Result<Config, ConfigError> {
+    let data = toml::Value::String(args.data.to_string_lossy().into_owned());
+    let (listen, admin) = (args.listen, args.admin_listen);
+    let text = format!(
+        "data = {data}\n[proxy]\nlisten = \"{listen}\"\n[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"warn\"\n"
+    );
+    Config::parse(&text, Path::new("the demo's configuration"), Path::new("."))
+}
+
+fn log(config: &LogConfig) {
+    let logger = tracing_subscriber::fmt().with_max_level(config.level).with_writer(std::io::stderr).with_target(false);
+    match config.format {
+        LogFormat::Text => logger.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => logger.json().flatten_event(true).init(),
+    }
+}
+
+/// An engine whose compiled code is kept in the data folder.
+pub(crate) fn engine(data: &Path) -> Result<Engine, EngineError> {
+    // The compiler's cache wants to know where it is, whatever becomes of the working directory.
+    let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    Engine::new(&EngineConfig { cache: Some(data.join("cache")), ..EngineConfig::default() })
+}
+
+async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
+    let metrics = Metrics::new();
+    let engine = Arc::new(engine(&config.data)?);
+    let current = Arc::new(ArcSwap::from_pointee(Routing::default()));
+    let routes = Arc::clone(&current);
+    let deliver = Box::new(move |deliveries: &Deliveries| routes.store(Arc::new(routing(deliveries))));
+    let control = Control::open(&config.data, Arc::clone(&engine), clock::now, deliver).await?;
+    let demo = if is_demo { Some(demo::set_up(&control, clock::now()).await?) } else { None };
+    let (journal, batches) = journal::channel(config.decisions.queue);
+
+    let limits = Limits {
+        max_connections: config.proxy.max_connections,
+        head_timeout: config.proxy.head_timeout,
+        idle_timeout: config.proxy.idle_timeout,
+    };
+    let bind = if is_demo { bind_near } else { Listener::bind };
+    let identity = |identity: &Option<tls::Identity>| identity.as_ref().map(tls::Identity::server_config).transpose();
+    let proxy_tls = identity(&config.proxy.tls)?;
+    let admin_tls = identity(&config.admin.tls)?;
+    let traffic = bind("proxy.listen", config.proxy.listen, proxy_tls, limits, metrics.clone())?;
+    let administration = bind("admin.listen", config.admin.listen, admin_tls, ADMIN_LIMITS, metrics.clone())?;
+
+    let proxy = Proxy::new(Wiring {
+        engine: Arc::clone(&engine),
+        routing: current,
+        revisions: control.enforced(),
+        journal: journal.clone(),
+        metrics: metrics.clone(),
+        bounds: Bounds { idle_timeout: config.proxy.idle_timeout, request_body_limit: config.proxy.request_body_limit },
+        clients: ClientSettings {
+            connect_timeout: config.proxy.upstream_connect_timeout,
+            idle_timeout: config.proxy.idle_timeout,
+            idle_connections: config.proxy.upstream_idle_connections,
+            authorities: config.proxy.upstream_ca.clone(),
+        },
+    })?;
+    let admin = Arc::new(Admin::new(
+        Arc::clone(&control),
+        Arc::clone(&engine),
+        journal.clone(),
+        metrics.clone(),
+        &config.admin.hosts,
+    ));
+
+    for identity in config.proxy.tls.iter().chain(&config.admin.tls) {
+        tokio::spawn(identity.clone().follow(tls::POLL_INTERVAL));
+    }
+    tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
+    tokio::spawn(prune(Arc::clone(&control), config.decisions.keep));
+    let written = tokio::spawn(write_decisions(Arc::clone(&control), batches));
+
+    let addresses = (traffic.address(), administration.address());
+    let shutdown = Shutdown::new();
+    let serving = tokio::spawn(traffic.serve(shutdown.clone(), move |connection| proxy.service(connection)));
+    let administering = tokio::spawn(administration.serve(shutdown.clone(), move |connection: Connection| {
+        let admin = Arc::clone(&admin);
+        service_fn(move |request| {
+            let (admin, peer, secure) = (Arc::clone(&admin), connection.peer.ip(), connection.secure);
+            async move { Ok(admin.handle(peer, secure, request).await) }
+        })
+    }));
+    introduce(demo.as_ref(), addresses, &config.data);
+
+    let why = ended(control.stopped()).await?;
+    drop(journal);
+    let cut = shutdown.drain(config.proxy.drain_timeout).await;
+    end(serving).await;
+    end(administering).await;
+    end(written).await;
+    control.close().await;
+    tracing::info!(cut, "stopped");
+    why.map_or(Ok(()), |why| Err(ServeError::Stopped(why)))
+}
+
+/// Waits until somebody asks the server to end, or it has to. Leads to why it has to.
+async fn ended(mut stopped: watch::Receiver<Option<&'static str>>) -> Result<Option<&'static str>, ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(None),
+        _ = interrupt.recv() => Ok(None),
+        why = stopped.wait_for(Option::is_some) => Ok(why.ok().and_then(|why| *why)),
+    }
+}
+
+async fn end(task: JoinHandle<()>) {
+    if task.await.is_err() {
+        tracing::error!("a task of the server panicked");
+    }
+}
+
+fn introduce(demo: Option<&Demo>, (proxy, admin): (SocketAddr, SocketAddr), data: &Path) {
+    tracing::info!(%proxy, %admin, data = %data.display(), "serving");
+    if let Some(demo) = demo {
+        let data = std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
+        // Where nobody reads it the demo goes on all the same.
+        let _ = crate::output::say(&demo.introduction(proxy, admin, &data));
+    }
+}
+
+/// Opens a socket at the address, or where its port is taken, at a free one: a demo has no reason to insist.
+fn bind_near(
+    key: &'static str,
+    address: SocketAddr,
+    tls: Option<rustls::ServerConfig>,
+    limits: Limits,
+    metrics: Metrics,
+) -> Result<Listener, ListenError> {
+    match Listener::bind(key, address, tls.clone(), limits, metrics.clone()) {
+        Err(error) if error.is_taken() => Listener::bind(key, SocketAddr::new(address.ip(), 0), tls, limits, metrics),
+        other => other,
+    }
+}
+
+/// What the proxy needs of each service. One that cannot be delivered to is left out, and is denied.
+fn routing(deliveries: &Deliveries) -> Routing {
+    let services = deliveries.iter().filter_map(|(id, delivery)| match service(delivery) {
+        Some(service) => Some((id.to_string(), service)),
+        None => {
+            tracing::error!(service = %id, "the service has no usable upstream: its requests are denied");
+            None
+        }
+    });
+    Routing::new(services)
+}
+
+fn service(delivery: &Delivery) -> Option<Service> {
+    let preflight = match &delivery.preflight {
+        Some(rule) => Some(Preflight::new(rule.origins.clone(), &rule.headers, rule.max_age_s)?),
+        None => None,
+    };
+    Some(Service {
+        upstream: Upstream::parse(&delivery.upstream).ok()?,
+        preserve_host: delivery.preserve_host,
+        response_timeout: Duration::from_secs(delivery.response_timeout_s.into()),
+        preflight,
+    })
+}
+
+/// Confirms the policy again and again, and gives the engine a new base when deltas have gathered.
+async fn keep_current(control: Arc<Control>, metrics: Metrics) {
+    let mut enforced = control.enforced();
+    let mut ticks = tokio::time::interval(CONFIRM_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => control.confirm(),
+            changed = enforced.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+        let revision = *enforced.borrow_and_update();
+        metrics.policy(revision, clock::now().as_secs());
+        if let Err(error) = control.compact().await {
+            tracing::error!(%error, "the policy could not be compacted");
+        }
+    }
+}
+
+async fn prune(control: Arc<Control>, keep_bytes: u64) {
+    let mut ticks = tokio::time::interval(PRUNE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = control.prune_decisions(keep_bytes).await {
+            tracing::warn!(%error, "old decisions could not be removed");
+        }
+    }
+}
+
+/// Writes decisions until every journal is gone. What the store does not take is tried once more after a rest, then given up
+/// as a gap: the queue must not stand still for good, and the gap says how many are missing.
+async fn write_decisions(control: Arc<Control>, mut batches: Batches) {
+    let mut lost: Option<Gap> = None;
+    while let Some(batch) = batches.next().await {
+        let gaps: Vec<Gap> = lost.into_iter().chain(batch.gap).collect();
+        let mut kept = control.keep_decisions(&batch.records, &gaps).await;
+        if kept.is_err() {
+            tokio::time::sleep(STORE_REST).await;
+            kept = control.keep_decisions(&batch.records, &gaps).await;
+        }
+        lost = match kept {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::error!(%error, decisions = batch.records.len(), "decisions could not be written");
+                over(&batch.records, &gaps)
+            }
+        };
+    }
+    if let Some(gap) = lost {
+        tracing::error!(decisions = gap.count, "decisions were lost");
+    }
+}
+
+/// One gap in place of everything that was not written.
+fn over(records: &[DecisionRecord], gaps: &[Gap]) -> Option<Gap> {
+    let single = records.iter().map(|record| Gap { count: 1, first: record.id, last: record.id });
+    single.chain(gaps.iter().copied()).reduce(|all, gap| Gap {
+        count: all.count + gap.count,
+        first: all.first.min(gap.first),
+        last: all.last.max(gap.last),
+    })
+}
