@@ -3,6 +3,7 @@
 //! Everything a stranger can do here has a bound: how many connections, how long a handshake and a head may take, how large
 //! a head may be, how long a reader may make us wait. What it says is somebody else's business: a service per connection.
 
+mod aside;
 mod shutdown;
 mod stall;
 
@@ -29,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
+use self::aside::Aside;
 pub(crate) use self::shutdown::Shutdown;
 use self::stall::Stalling;
 use crate::metrics::{Metrics, Open};
@@ -290,10 +292,11 @@ where
         let stream = Stalling::new(TokioIo::new(stream), limits.idle_timeout);
         let mut connection = pin!(http.serve_connection_with_upgrades(stream, service));
         // hyper's own timeout begins with HTTP/1.1 and does not bound the bytes by which the version is told.
-        let mut clock = pin!(sleep_until(began + limits.head_timeout));
+        let mut deadline = began + limits.head_timeout;
         let (mut seen, mut ending) = (0, false);
         loop {
-            tokio::select! {
+            let mut aside = Aside::new(next(&shutdown, deadline, ending));
+            let event = tokio::select! {
                 biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
@@ -301,26 +304,44 @@ where
                     }
                     return;
                 }
-                () = shutdown.begun(), if !ending => {
+                event = &mut aside => event,
+            };
+            let so_far = requests.load(Ordering::Relaxed);
+            match event {
+                Event::Ended => return,
+                Event::Deadline if so_far == 0 => {
+                    metrics.head_refused();
+                    return;
+                }
+                Event::Deadline if so_far != seen => {
+                    seen = so_far;
+                    deadline = Instant::now() + QUIET;
+                }
+                Event::Begun | Event::Deadline => {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = shutdown.ended(), if ending => return,
-                () = clock.as_mut(), if !ending => {
-                    let so_far = requests.load(Ordering::Relaxed);
-                    if so_far == 0 {
-                        metrics.head_refused();
-                        return;
-                    }
-                    if so_far == seen {
-                        ending = true;
-                        connection.as_mut().graceful_shutdown();
-                    }
-                    seen = so_far;
-                    clock.as_mut().reset(Instant::now() + QUIET);
-                }
             }
         }
+    }
+}
+
+/// What can happen to a connection besides its requests.
+enum Event {
+    /// A shutdown has begun.
+    Begun,
+    /// A shutdown has come to its end.
+    Ended,
+    /// The time is over in which a request should have come.
+    Deadline,
+}
+
+async fn next(shutdown: &Shutdown, deadline: Instant, ending: bool) -> Event {
+    tokio::select! {
+        biased;
+        () = shutdown.begun(), if !ending => Event::Begun,
+        () = shutdown.ended(), if ending => Event::Ended,
+        () = sleep_until(deadline), if !ending => Event::Deadline,
     }
 }
 

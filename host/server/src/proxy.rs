@@ -88,7 +88,7 @@ pub(crate) struct Proxy {
     metrics: Metrics,
     bounds: Bounds,
     clients: Clients,
-    judge: Judge,
+    judge: Arc<Judge>,
 }
 
 /// What was decided of a request.
@@ -106,7 +106,7 @@ impl Proxy {
     pub(crate) fn new(wiring: Wiring) -> Result<Arc<Self>, ClientsError> {
         let Wiring { engine, routing, revisions, journal, metrics, bounds, clients } = wiring;
         let clients = Clients::new(clients)?;
-        let judge = Judge::new(Arc::clone(&engine), revisions);
+        let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
         Ok(Arc::new(Proxy { engine, routing, journal, metrics, bounds, clients, judge }))
     }
 

@@ -53,7 +53,7 @@ impl Proxy {
         if body.size_hint().lower() > limit {
             return respond::failed(Failure::BodyTooLarge, recorded);
         }
-        let watched = self.judge.watch(permit, self.metrics.clone());
+        let watched = self.judge.watch(permit);
         let Ok(prepared) = self.prepare(&watched, &service, peer, parts, body, limit) else {
             return respond::failed(Failure::Unavailable, recorded);
         };

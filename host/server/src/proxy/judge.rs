@@ -14,27 +14,26 @@ use crate::metrics::Metrics;
 /// How often streams are judged where no revision comes: by this much a stream may outlive its credential's expiry.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What judges again.
-#[derive(Clone)]
+/// What judges again. It is shared whole: a request takes one count of it, not one of each part.
 pub(super) struct Judge {
     engine: Arc<Engine>,
     revisions: watch::Receiver<u64>,
+    metrics: Metrics,
 }
 
 /// One permitted request whose streams are still open. Its bodies and its tunnel share it.
 pub(super) struct Watched {
     permit: Permit,
-    judge: Judge,
-    metrics: Metrics,
+    judge: Arc<Judge>,
 }
 
 impl Judge {
-    pub(super) fn new(engine: Arc<Engine>, revisions: watch::Receiver<u64>) -> Self {
-        Judge { engine, revisions }
+    pub(super) fn new(engine: Arc<Engine>, revisions: watch::Receiver<u64>, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Judge { engine, revisions, metrics })
     }
 
-    pub(super) fn watch(&self, permit: Permit, metrics: Metrics) -> Arc<Watched> {
-        Arc::new(Watched { permit, judge: self.clone(), metrics })
+    pub(super) fn watch(self: &Arc<Self>, permit: Permit) -> Arc<Watched> {
+        Arc::new(Watched { permit, judge: Arc::clone(self) })
     }
 }
 
@@ -46,7 +45,7 @@ impl Watched {
 
     /// What is counted.
     pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.judge.metrics
     }
 
     /// Waits until the request would no longer be allowed. It is judged at once, at each revision, and from time to time.
@@ -65,7 +64,7 @@ impl Watched {
             }
             next = Instant::now() + EXPIRY_INTERVAL;
             if enforce(self.judge.engine.judge(&facts, clock::now())).is_err() {
-                self.metrics.stream_cut();
+                self.judge.metrics.stream_cut();
                 return;
             }
         }

@@ -73,6 +73,11 @@ pub(crate) fn denied(denial: &Denial, decision: DecisionId) -> Response<Outgoing
     {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
+    // A head that could be read in two ways may have ended elsewhere for somebody else (RFC 9112 section 6.3).
+    let unreadable = [StatusCode::BAD_REQUEST, StatusCode::URI_TOO_LONG, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE];
+    if unreadable.contains(&response.status()) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
