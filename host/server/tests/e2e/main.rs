@@ -6,6 +6,11 @@
 
 mod demo;
 mod http;
+mod ip_filter;
+mod life;
+mod management_keys;
 mod server;
+mod tenant_keys;
 mod upstream;
+mod workspace_keys;
 mod world;
