@@ -4,11 +4,14 @@
 //! test has a data folder of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod crash;
 mod demo;
 mod http;
 mod ip_filter;
 mod life;
 mod management_keys;
+mod parallel;
+mod random;
 mod server;
 mod tenant_keys;
 mod upstream;
