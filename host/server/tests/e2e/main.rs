@@ -4,8 +4,11 @@
 //! test has a data folder of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod configuration;
 mod crash;
+mod database;
 mod demo;
+mod exclusive;
 mod http;
 mod ip_filter;
 mod life;
@@ -13,7 +16,10 @@ mod management_keys;
 mod parallel;
 mod random;
 mod server;
+mod storage;
+mod streams;
 mod tenant_keys;
 mod upstream;
+mod upstreams;
 mod workspace_keys;
 mod world;
