@@ -78,6 +78,8 @@ pub struct Issued {
     pub key: SecretString,
     /// Workspace keys: the secret to sign requests with.
     pub signing_secret: Option<SecretString>,
+    /// The number of this secret among those that the credential has had. Whoever reads the record may find a later one.
+    pub version: u16,
 }
 
 /// What was done.

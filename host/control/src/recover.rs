@@ -94,7 +94,7 @@ impl Control {
         let details = json!({ "key": id, "expires": expires, "revoked": revoked });
         let revision =
             self.by_portcullis(&mut lane, ("recover", "management-key"), details, Channel::Offline, writes).await?;
-        let issued = Some(Issued { key: key.key, signing_secret: None });
+        let issued = Some(Issued { key: key.key, signing_secret: None, version: 1 });
         Ok(Done { revision, object: id.to_string(), issued })
     }
 

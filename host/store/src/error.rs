@@ -77,6 +77,9 @@ pub enum StoreError {
     /// The disk is full or its quota used up.
     #[error("the disk is full")]
     Full,
+    /// The system refused to read or write the file: a limit on its size, a quota, a disk that fails.
+    #[error("the database cannot be read or written: {0}")]
+    Io(String),
     /// Another program holds the database.
     #[error("the database is locked by another program")]
     Locked,

@@ -61,7 +61,7 @@ pub(super) async fn create_workspace(
     record.sealed_secret = Some(sealer.seal(&signing_secret, &sealed_place(&id, "secret")).map_err(Failed::from)?);
     writes.push(Write::PutCredential(record));
     let details = json!({ "name": new.name, "replaces": replaces });
-    let issued = Issued { key: key.key, signing_secret: Some(signing_secret) };
+    let issued = Issued { key: key.key, signing_secret: Some(signing_secret), version: 1 };
     Ok(Plan { writes, object: Some(id), details, issued: Some(issued) })
 }
 
@@ -256,7 +256,8 @@ fn record(s: &Situation<'_>, credential: Credential, name: &str, description: &s
 }
 
 fn issue(record: CredentialRecord, key: NewKey, id: Id, details: serde_json::Value) -> Plan {
-    let issued = Some(Issued { key: key.key, signing_secret: None });
+    let version = record.credential.secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
+    let issued = Some(Issued { key: key.key, signing_secret: None, version });
     Plan { writes: vec![Write::PutCredential(record)], object: Some(id), details, issued }
 }
 

@@ -95,10 +95,13 @@ impl KeyView {
         }
     }
 
-    /// With the secrets that were just made.
+    /// With the secrets that were just made. The record is read after the change, so others may have changed it again; the
+    /// version is that of this secret, and `changed` that of this change, so that `If-Match` finds out.
     fn issued(stored: Stored<CredentialRecord>, now: UnixTime, done: Done) -> Self {
         let mut view = KeyView::of(stored, now);
+        view.changed = done.revision.0;
         if let Some(issued) = done.issued {
+            view.secret_version = issued.version;
             view.key = Some(Shown(issued.key));
             view.signing_secret = issued.signing_secret.map(Shown);
         }
@@ -309,7 +312,7 @@ async fn issued(api: &Api, caller: &Caller, tenant: Id, kind: Kind, done: Done) 
     let id: Id = done.object.parse().map_err(|_| portcullis_control::Failed::Interrupted)?;
     let stored = api.control.tenant_view(caller, &tenant).await?.key(kind, &id).await?;
     let at = format!("/v1/tenants/{tenant}/{}s/{id}", key_name(kind));
-    Ok(uncached(created(stored.changed, &at, KeyView::issued(stored, api.control.now(), done))))
+    Ok(uncached(created(done.revision, &at, KeyView::issued(stored, api.control.now(), done))))
 }
 
 fn uncached(mut response: Response) -> Response {

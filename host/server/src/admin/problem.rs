@@ -71,6 +71,11 @@ impl From<Failed> for Problem {
                 let detail = "too many commands are waiting, nothing has changed: try again";
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
             }
+            Failed::Store(StoreError::Io(_)) => {
+                let detail =
+                    "the disk did not take it, nothing has changed: look at its room, its quota and its health";
+                (StatusCode::SERVICE_UNAVAILABLE, "storage_failed", detail)
+            }
             Failed::NotEnforced => {
                 let detail = "the change is written down, but this node does not enforce it and stops";
                 (StatusCode::INTERNAL_SERVER_ERROR, "not_enforced", detail)

@@ -7,6 +7,7 @@ use crate::error::StoreError;
 // Result codes of SQLite: https://www.sqlite.org/rescode.html. The low byte of an extended code is its primary code.
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
+const IOERR: i32 = 10;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const NOT_A_DATABASE: i32 = 26;
@@ -17,6 +18,7 @@ impl From<sqlx::Error> for StoreError {
         match (primary(&error), &error) {
             (Some(FULL), _) => StoreError::Full,
             (Some(BUSY | LOCKED), _) => StoreError::Locked,
+            (Some(IOERR), _) => StoreError::Io(error.to_string()),
             (Some(CORRUPT | NOT_A_DATABASE), _) => StoreError::Damaged(error.to_string()),
             (_, sqlx::Error::PoolClosed) => StoreError::Closed,
             (_, sqlx::Error::RowNotFound) => StoreError::Damaged("a row that every store has is missing".to_owned()),

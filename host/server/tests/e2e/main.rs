@@ -1,0 +1,25 @@
+//! The server as its users meet it: the real binary, real sockets, real files. Names of tests are what is promised.
+//!
+//! Nothing here knows the inside of the server. Ports are chosen by the system, waiting is polling with a deadline, and every
+//! test has a data folder of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod configuration;
+mod crash;
+mod database;
+mod demo;
+mod exclusive;
+mod http;
+mod ip_filter;
+mod life;
+mod management_keys;
+mod parallel;
+mod random;
+mod server;
+mod storage;
+mod streams;
+mod tenant_keys;
+mod upstream;
+mod upstreams;
+mod workspace_keys;
+mod world;
