@@ -5,23 +5,31 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use portcullis_engine::Request;
+use portcullis_model::head::HeadTooLarge;
+use portcullis_model::id::Revision;
 use portcullis_model::time::UnixTime;
-use portcullis_model::verdict::Verdict;
 
+use crate::client::{Access, Call, Client, path};
 use crate::error::Error;
 use crate::input::{Inputs, Origin};
 use crate::raw::{self, Connection};
-use crate::report::{Form, Report};
+use crate::report::{Explained, Form};
 use crate::request::{self, Packed, Version, Written};
 use crate::{Exit, document, sandbox};
 
 const USAGE: &str = "\
 portcullis check --policy FILE [OPTIONS] URL
-       portcullis check --policy FILE [OPTIONS] --raw FILE";
+       portcullis check --policy FILE [OPTIONS] --raw FILE
+       portcullis check [OPTIONS] URL --server [URL]
+       portcullis check [OPTIONS] --raw FILE --server [URL]";
 
 const HELP: &str = "\
 The request is given by its URL, or with --raw as the bytes that a client sent. Either way nothing in it is \
 normalised: what the gate says is about the very bytes. A `#` and what follows it are sent, too.
+
+With `--server` a running server is asked what it would decide, by the policy that is in force there. The head of the \
+request goes to that server with the key in it, and no further. It takes a management key of the whole installation, in \
+a file or the environment. Without a URL of its own, `--server` stands last.
 
 A key in an argument is seen by everybody who can list processes, and kept by the shell's history. Put it into a \
 file of header fields for `-H @FILE`, or use `--raw -`. No key appears in the output.
@@ -29,7 +37,7 @@ file of header fields for `-H @FILE`, or use `--raw -`. No key appears in the ou
 Exit codes:
   0  allow
   1  deny, and need-body (everything but the body has passed)
-  2  error: the arguments, a file or the request could not be read; nothing was decided
+  2  error: something could not be read, or the server did not explain; nothing was decided
 
 JSON, one object; what is not known or does not apply is null:
   verdict      allow, deny or need_body
@@ -56,23 +64,24 @@ Examples:
   portcullis check --policy policy.json --delta revoked.ptcdelta -H @key.txt \\
       --at 2026-12-01T09:00:00Z https://api.shop.example/v1/events
   portcullis check --policy policy.json --raw request.txt
-  decrypt request.gpg | portcullis check --policy policy.json --raw -";
+  decrypt request.gpg | portcullis check --policy policy.json --raw -
+  portcullis check -H @key.txt --key-file admin.key https://api.shop.example/v1/events --server";
 
 /// Decide one request and explain the verdict step by step
 #[derive(clap::Args)]
 #[command(override_usage = USAGE, after_long_help = HELP)]
 pub(crate) struct Args {
     /// The policy: a JSON source, or what `policy build` made of it; `-` is standard input
-    #[arg(long, value_name = "FILE", help_heading = "Policy")]
-    policy: Origin,
+    #[arg(long, value_name = "FILE", required_unless_present = "server", help_heading = "Policy")]
+    policy: Option<Origin>,
     /// A delta to apply, compiled or JSON; several in their order
-    #[arg(long = "delta", value_name = "FILE", help_heading = "Policy")]
+    #[arg(long = "delta", value_name = "FILE", conflicts_with = "server", help_heading = "Policy")]
     deltas: Vec<Origin>,
     /// The time of the request, such as 2026-12-31T18:00:00Z [default: now]
     #[arg(long, value_name = "TIME", help_heading = "Policy")]
     at: Option<UnixTime>,
     /// When the policy was last known to be current [default: the time of the request]
-    #[arg(long, value_name = "TIME", help_heading = "Policy")]
+    #[arg(long, value_name = "TIME", conflicts_with = "server", help_heading = "Policy")]
     confirmed: Option<UnixTime>,
 
     /// The URL, https or http
@@ -103,6 +112,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = address, help_heading = "Request")]
     client: IpAddr,
 
+    /// Ask a running server instead of a policy [env: PORTCULLIS_SERVER] [default: http://127.0.0.1:9180]
+    #[arg(long, value_name = "URL", num_args = 0..=1, conflicts_with = "policy", help_heading = "Server")]
+    server: Option<Option<String>>,
+    #[command(flatten)]
+    access: Access,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -115,31 +130,49 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let mut inputs = Inputs::default();
     let packed = args.packed(&mut inputs)?;
-    let policy = (args.policy.clone(), document::base(&args.policy, &mut inputs)?);
-    let mut deltas = Vec::with_capacity(args.deltas.len());
-    for from in &args.deltas {
-        deltas.push((from.clone(), document::delta(from, &mut inputs)?));
-    }
-    let now = args.at.unwrap_or_else(now);
-    let engine = sandbox::engine(&policy, &deltas, args.confirmed.unwrap_or(now))?;
-    let form = if args.json { Form::Json } else { Form::Text };
-    match packed {
-        Ok(head) => {
-            let explanation = engine.explain(Request::new(&head, now))?;
-            let report = Report::of(&explanation);
-            report.print(form)?;
-            Ok(exit(report.verdict))
-        }
-        Err(limit) => {
-            let revision = deltas.last().map_or(policy.1.revision(), |(_, delta)| delta.revision());
-            let report = Report::too_large(limit, revision, now, args.client);
-            report.print(form)?;
-            Ok(exit(report.verdict))
-        }
-    }
+    let explained = match &args.policy {
+        Some(policy) => args.explain(policy, packed, &mut inputs)?,
+        None => args.ask(packed)?,
+    };
+    explained.print(if args.json { Form::Json } else { Form::Text })?;
+    Ok(explained.exit())
 }
 
 impl Args {
+    /// What a policy here makes of the request.
+    fn explain(&self, policy: &Origin, packed: Packed, inputs: &mut Inputs) -> Result<Explained, Error> {
+        let policy = (policy.clone(), document::base(policy, inputs)?);
+        let mut deltas = Vec::with_capacity(self.deltas.len());
+        for from in &self.deltas {
+            deltas.push((from.clone(), document::delta(from, inputs)?));
+        }
+        let now = self.at.unwrap_or_else(now);
+        let engine = sandbox::engine(&policy, &deltas, self.confirmed.unwrap_or(now))?;
+        match packed {
+            Ok(head) => Ok(Explained::of(&engine.explain(Request::new(&head, now))?)),
+            Err(limit) => {
+                let revision = deltas.last().map_or(policy.1.revision(), |(_, delta)| delta.revision());
+                Ok(self.too_large(limit, Some(revision)))
+            }
+        }
+    }
+
+    /// What a server makes of the request, by its own clock unless a time is given.
+    fn ask(&self, packed: Packed) -> Result<Explained, Error> {
+        let client = Client::open(self.server.as_ref().and_then(Option::as_deref), &self.access)?;
+        let head = match packed {
+            Ok(head) => head,
+            Err(limit) => return Ok(self.too_large(limit, None)),
+        };
+        let call = Call::post_bytes(path(&["check"]), head);
+        let answer = client.send(&self.at.into_iter().fold(call, |call, at| call.with("at", at)))?;
+        serde_json::from_value(answer.body).map_err(|_| Error::NoExplanation)
+    }
+
+    fn too_large(&self, limit: HeadTooLarge, revision: Option<Revision>) -> Explained {
+        Explained::too_large(limit, revision, self.at.unwrap_or_else(now), self.client)
+    }
+
     fn packed(&self, inputs: &mut Inputs) -> Result<Packed, Error> {
         if let Some(from) = &self.raw {
             return raw::pack(from, Connection { peer: self.client, secure: !self.plaintext }, inputs);
@@ -148,13 +181,6 @@ impl Args {
         let url = self.url.as_deref().unwrap_or_default();
         let written = Written { url, method: &self.method, headers: &self.headers, peer: self.client, version };
         request::pack(&written, inputs)
-    }
-}
-
-fn exit(verdict: Verdict) -> Exit {
-    match verdict {
-        Verdict::Allow => Exit::Success,
-        Verdict::Deny(_) | Verdict::NeedBody(_) => Exit::Denied,
     }
 }
 

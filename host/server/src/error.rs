@@ -3,12 +3,14 @@
 //! No message repeats a header value, a query or a URL.
 
 use std::io;
+use std::path::PathBuf;
 
 use portcullis_engine::{DecideError, EngineError, LoadError as ApplyError};
-use portcullis_model::id::Revision;
+use portcullis_model::id::{Id, Revision};
 use portcullis_model::policy::{BuildError, LoadError};
 use portcullis_model::source::SOURCE_FORMAT;
 
+use crate::client::ClientError;
 use crate::input::Origin;
 use crate::output::Destination;
 
@@ -202,6 +204,103 @@ pub(crate) enum Error {
         /// The newer revision.
         to: Revision,
     },
+
+    /// A server was not called, or did not do what was asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// What a server answered is no list.
+    #[error("the server's answer has no list in it: check that the server and this program are of one version")]
+    NoList,
+    /// What a server answered is no explanation.
+    #[error("the server's answer is no explanation: check that the server and this program are of one version")]
+    NoExplanation,
+    /// A list of more records than are gathered.
+    #[error(
+        "there are more than {limit} records, or their list has no end: go through it with `--limit` and `--after`"
+    )]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// A key that is among those of no kind.
+    #[error("tenant `{tenant}` has no key `{id}`: `portcullis key list {tenant}` lists those it has")]
+    NoSuchKey {
+        /// The tenant.
+        tenant: Id,
+        /// The id.
+        id: Id,
+    },
+    /// Options that do not go together.
+    #[error("{what}: {fix}")]
+    Options {
+        /// The fault.
+        what: &'static str,
+        /// The remedy.
+        fix: &'static str,
+    },
+    /// An option of another kind of key.
+    #[error("`{option}` is for {of} keys, and this is a {kind} key: leave it out")]
+    NotOfKind {
+        /// The option.
+        option: &'static str,
+        /// The kind it is for.
+        of: &'static str,
+        /// The kind that is made.
+        kind: &'static str,
+    },
+    /// A file that should be text.
+    #[error("{from} is no text: give a file with one entry a line, in UTF-8")]
+    NoText {
+        /// The file.
+        from: Origin,
+    },
+    /// Something that cannot be undone, and nobody to ask.
+    #[error("{consequence}: give `--yes` to confirm it, nothing was changed")]
+    Unconfirmed {
+        /// What would happen.
+        consequence: String,
+    },
+    /// Somebody was asked and did not say yes.
+    #[error("not confirmed, nothing was changed")]
+    Declined,
+    /// The file for a key is there already.
+    #[error("`{}` is there already: give the key a new file, nothing was changed", path.display())]
+    KeyFileExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file for a key cannot be made.
+    #[error("cannot make `{}`: {source}: check the folder and its permissions, nothing was changed", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key was made and could not be written.
+    #[error(
+        "the key was made, but `{}` cannot be written and it is lost: {source}: make room, and rotate or revoke the key",
+        path.display()
+    )]
+    KeyLost {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether a server has understood what was asked and refused it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        if let Error::Client(error) = self { error.is_refusal() } else { matches!(self, Error::NoSuchKey { .. }) }
+    }
+}
+
+impl From<crate::recover::RecoverError> for Error {
+    fn from(error: crate::recover::RecoverError) -> Self {
+        Error::Recover(Box::new(error))
+    }
 }
 
 fn format_fix(found: u64) -> &'static str {
@@ -265,11 +364,5 @@ fn raw_fault(error: httparse::Error) -> &'static str {
         httparse::Error::Token => "not a request line: write `METHOD TARGET HTTP/1.1`, with one space between each",
         httparse::Error::TooManyHeaders => "too many header fields: send fewer",
         httparse::Error::Status => "not a request: a response was given",
-    }
-}
-
-impl From<crate::recover::RecoverError> for Error {
-    fn from(error: crate::recover::RecoverError) -> Self {
-        Error::Recover(Box::new(error))
     }
 }

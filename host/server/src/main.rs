@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`check`] | one request against a policy: the command |
 //! | [`request`], [`raw`] | the request, from arguments or from the bytes a client sent |
+//! | [`cli`], [`client`] | the commands that work on a running server, and calling it |
 //! | [`sandbox`] | the engine, with a cache of its compiled code |
 //! | [`report`] | a verdict explained, for people and as JSON |
 //! | [`policy`] | making and reading policies: build, inspect, diff |
@@ -18,10 +19,9 @@
 
 mod admin;
 mod check;
+mod cli;
+mod client;
 mod clock;
-mod client {
-    pub(crate) const USER_AGENT_PREFIX: &str = "portcullis-cli/";
-}
 mod config;
 mod demo;
 mod document;
@@ -61,22 +61,26 @@ struct Cli {
 const HELP: &str = "\
 Exit codes:
   0  allow, or done
-  1  deny
-  2  error: the arguments, a file or a request could not be read; nothing was decided or written
+  1  deny, or refused by the server
+  2  error: the arguments, a file or a request could not be read, or a server not be reached
 
 Examples:
   portcullis check --policy policy.json -H @key.txt https://api.shop.example/v1/events
   portcullis policy build policy.json
   portcullis policy diff policy.json next.json -o next.ptcdelta
+  portcullis key create acme tenant --name Shop --group integration
+  portcullis audit list --limit 10
 
 `portcullis COMMAND --help` tells more.";
 
 #[derive(Subcommand)]
 enum Command {
-    Check(check::Args),
+    Check(Box<check::Args>),
     Policy(policy::Args),
     Serve(serve::Args),
     Recover(recover::Args),
+    #[command(flatten)]
+    OnServer(Box<cli::Command>),
 }
 
 /// How a command that did not fail ends.
@@ -86,6 +90,8 @@ enum Exit {
     Success,
     /// The request is denied.
     Denied,
+    /// The server refused what was asked.
+    Refused,
 }
 
 /// The exit code of everything that could not be done; clap uses the same for usage errors.
@@ -98,13 +104,17 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(Exit::Success) => ExitCode::SUCCESS,
-        Ok(Exit::Denied) => ExitCode::from(1),
+        Ok(Exit::Denied | Exit::Refused) => ExitCode::from(1),
         Err(error) => {
-            // Where even standard error is closed, the exit code has to do.
-            let _ = writeln!(anstream::stderr(), "error: {error}");
+            complain(&error);
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Tells what went wrong. Where even standard error is closed, the exit code has to do.
+fn complain(error: &Error) {
+    let _ = writeln!(anstream::stderr(), "error: {error}");
 }
 
 fn run(command: Command) -> Result<Exit, Error> {
@@ -113,6 +123,7 @@ fn run(command: Command) -> Result<Exit, Error> {
         Command::Policy(args) => policy::run(&args),
         Command::Serve(args) => Ok(serve::run(&args)?),
         Command::Recover(args) => Ok(recover::run(&args)?),
+        Command::OnServer(command) => cli::run(&command),
     }
 }
 

@@ -1,11 +1,11 @@
 //! A verdict explained: what is shown of it, and in which form.
 
-mod json;
+mod explained;
 mod text;
 
 use std::net::IpAddr;
 
-use portcullis_engine::{Explanation, Outcome, Step};
+use portcullis_engine::{Outcome, Step};
 use portcullis_model::answer::Details;
 use portcullis_model::facts::Facts;
 use portcullis_model::head::HeadTooLarge;
@@ -13,16 +13,11 @@ use portcullis_model::id::Revision;
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
 
-use crate::error::Error;
-use crate::output;
+pub(crate) use self::explained::{DecidedFacts, Explained};
 
-/// What is told of a decision.
-pub(crate) struct Report<'a> {
-    /// The verdict.
-    pub(crate) verdict: Verdict,
-    details: Details<'a>,
-    steps: Vec<Step>,
-}
+use self::explained::Word;
+use crate::error::Error;
+use crate::{Exit, output};
 
 /// How a report is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,19 +28,20 @@ pub(crate) enum Form {
     Json,
 }
 
-impl<'a> Report<'a> {
-    /// What the gate said.
-    pub(crate) fn of(explanation: &'a Explanation) -> Report<'a> {
-        let decision = &explanation.decision;
-        Report { verdict: decision.verdict(), details: decision.details(), steps: explanation.steps.clone() }
-    }
-
-    /// What a server answers for a head that is too large to be handed to the gate.
-    pub(crate) fn too_large(limit: HeadTooLarge, revision: Revision, now: UnixTime, client: IpAddr) -> Report<'static> {
-        let reason = Reason::from(limit);
+impl Explained {
+    /// What a server answers for a head that is too large to be handed to the gate. At which revision is not known where
+    /// the policy is somewhere else.
+    pub(crate) fn too_large(
+        limit: HeadTooLarge,
+        revision: Option<Revision>,
+        now: UnixTime,
+        client: IpAddr,
+    ) -> Explained {
         let step = Step { check: "request".to_owned(), outcome: Outcome::Fail, detail: limit.to_string() };
-        let details = Details::of(Facts::unknown(revision, now, client));
-        Report { verdict: Verdict::Deny(reason), details, steps: vec![step] }
+        let details = Details::of(Facts::unknown(revision.unwrap_or_default(), now, client));
+        let mut explained = Explained::new(Verdict::Deny(Reason::from(limit)), &details, &[step]);
+        explained.facts.revision = revision.map(|revision| revision.0);
+        explained
     }
 
     /// Writes the report to standard output.
@@ -55,40 +51,15 @@ impl<'a> Report<'a> {
     pub(crate) fn print(&self, form: Form) -> Result<(), Error> {
         match form {
             Form::Text => output::say(&text::write(self)),
-            Form::Json => output::say_json(&json::Verdict::of(self)),
+            Form::Json => output::say_json(self),
         }
     }
 
-    /// Only an allow edits a request.
-    fn edits(&self) -> bool {
-        self.verdict == Verdict::Allow
+    /// How a check of the request ends.
+    pub(crate) fn exit(&self) -> Exit {
+        match self.verdict {
+            Word::Allow => Exit::Success,
+            Word::Deny | Word::NeedBody => Exit::Denied,
+        }
     }
 }
-
-/// The client's address. The gate says `::` where it refused the request before it came to the client.
-fn known_client(facts: &Facts<'_>) -> Option<IpAddr> {
-    Some(facts.client).filter(|client| !client.is_unspecified())
-}
-
-fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Pass => "pass",
-        Outcome::Fail => "fail",
-        Outcome::Observed => "observed",
-        Outcome::Skip => "skip",
-    }
-}
-
-/// TEMPORARY
-pub(crate) struct Explained(serde_json::Value);
-impl Explained {
-    pub(crate) fn of(explanation: &Explanation) -> Self {
-        Explained(serde_json::to_value(json::Verdict::of(&Report::of(explanation))).unwrap_or_default())
-    }
-}
-impl serde::Serialize for Explained {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(s)
-    }
-}
-pub(crate) use json::Facts as DecidedFacts;

@@ -3,11 +3,12 @@
 use std::fmt::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
-use portcullis_engine::Outcome;
-use portcullis_model::answer::{Obligation, Place, RESERVED_HEADER_PREFIX};
-use portcullis_model::verdict::{DigestAlgorithm, Verdict};
+use portcullis_model::answer::RESERVED_HEADER_PREFIX;
 
-use super::{Report, known_client, outcome};
+use super::explained::{
+    Algorithm, Credential, DecidedFacts, Explained, Header, Kind, Outcome, Step, Strip, Where, Word,
+};
+use crate::output::Visible;
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
@@ -16,20 +17,22 @@ const FAINT: Style = Style::new().dimmed();
 const TITLE: Style = Style::new().bold();
 
 /// The report as text with colours, which are taken out again where nobody would see them.
-pub(super) fn write(report: &Report<'_>) -> String {
+pub(super) fn write(report: &Explained) -> String {
     let mut page = Page::default();
-    page.verdict(report.verdict);
-    page.steps(report);
-    page.facts(report);
+    page.verdict(report);
+    page.steps(&report.steps);
+    page.facts(&report.facts);
     page.edits(report);
-    let observed = report.details.observed.iter().map(|reason| (reason.name(), reason.text().to_owned()));
+    let observed = report.observed.iter().map(|observed| (observed.reason.as_str(), observed.reason_text.clone()));
     page.table("Observed, not enforced", observed.collect());
-    let obligations = report.details.obligations.iter().map(|Obligation::Once { until, .. }| {
-        ("once", format!("counts only if the request was not seen before; remembered until {until}"))
+    let obligations = report.obligations.iter().map(|owed| match owed.kind {
+        Kind::Once => {
+            let until = &owed.until;
+            ("once", format!("counts only if the request was not seen before; remembered until {until}"))
+        }
     });
     page.table("Obligations", obligations.collect());
-    let challenge = Some(report.details.challenge).filter(|challenge| !challenge.is_empty());
-    page.table("Challenge", challenge.map(|value| ("WWW-Authenticate", value.to_owned())).into_iter().collect());
+    page.table("Challenge", report.challenge.iter().map(|value| ("WWW-Authenticate", value.clone())).collect());
     page.text
 }
 
@@ -44,21 +47,24 @@ impl Page {
         let _ = writeln!(self.text, "{line}");
     }
 
-    fn verdict(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Allow => self.line(format_args!("{0}ALLOW{0:#}", GOOD.bold())),
-            Verdict::Deny(reason) => {
-                let (status, code) = (reason.status(), reason.public_code());
+    fn verdict(&mut self, report: &Explained) {
+        match report.verdict {
+            Word::Allow => self.line(format_args!("{0}ALLOW{0:#}", GOOD.bold())),
+            Word::Deny => {
+                let status = report.status.unwrap_or_default();
+                let [code, reason, text] = [&report.code, &report.reason, &report.reason_text]
+                    .map(|text| Visible(text.as_deref().unwrap_or_default()));
                 self.line(format_args!("{0}DENY{0:#} {status} {code} ({reason})", BAD.bold()));
-                self.line(format_args!("{}", reason.text()));
+                self.line(format_args!("{text}"));
             }
-            Verdict::NeedBody(need) => {
-                let algorithm = match need.algorithm {
-                    DigestAlgorithm::Sha256 => "SHA-256",
-                    DigestAlgorithm::Sha512 => "SHA-512",
+            Word::NeedBody => {
+                let algorithm = match report.need_body.as_ref().map(|need| need.algorithm) {
+                    Some(Algorithm::Sha256) => " SHA-256",
+                    Some(Algorithm::Sha512) => " SHA-512",
+                    None => "",
                 };
-                self.line(format_args!("{0}NEED-BODY{0:#} {algorithm}", NOTED.bold()));
-                let cap = need.cap_bytes;
+                self.line(format_args!("{0}NEED-BODY{0:#}{algorithm}", NOTED.bold()));
+                let cap = report.need_body.as_ref().map(|need| need.cap_bytes).unwrap_or_default();
                 self.line(format_args!(
                     "everything but the body has passed; a body of more than {cap} bytes is refused"
                 ));
@@ -66,53 +72,50 @@ impl Page {
         }
     }
 
-    fn steps(&mut self, report: &Report<'_>) {
+    fn steps(&mut self, steps: &[Step]) {
         self.title("Steps");
-        let width = report.steps.iter().map(|step| step.check.len()).max().unwrap_or_default();
-        for step in &report.steps {
-            let style = match step.outcome {
-                Outcome::Pass => GOOD,
-                Outcome::Fail => BAD,
-                Outcome::Observed => NOTED,
-                Outcome::Skip => FAINT,
+        let width = steps.iter().map(|step| step.check.len()).max().unwrap_or_default();
+        for step in steps {
+            let (style, outcome) = match step.outcome {
+                Outcome::Pass => (GOOD, "pass"),
+                Outcome::Fail => (BAD, "fail"),
+                Outcome::Observed => (NOTED, "observed"),
+                Outcome::Skip => (FAINT, "skip"),
             };
             let (check, detail) = (Visible(&step.check), Visible(&step.detail));
-            let outcome = outcome(step.outcome);
             let pad = width.saturating_sub(step.check.len());
             self.line(format_args!("  {style}{outcome:8}{style:#}  {check}{:pad$}  {detail}", ""));
         }
     }
 
-    fn facts(&mut self, report: &Report<'_>) {
-        let facts = &report.details.facts;
-        let credential = facts.credential.map(|credential| {
-            let (id, kind, proof) = (credential.id, credential.kind, credential.proof.as_str());
-            format!("{id}, a {kind} key, version {}, proven by its {proof}", credential.secret_version)
+    fn facts(&mut self, facts: &DecidedFacts) {
+        let credential = facts.credential.as_ref().map(|credential| {
+            let Credential { id, kind, proof, secret_version } = credential;
+            format!("{id}, a {kind} key, version {secret_version}, proven by its {proof}")
         });
-        let known = |name, value: &str| (name, value.to_owned());
-        let rows = vec![
-            known("tenant", facts.tenant),
-            known("credential", credential.as_deref().unwrap_or_default()),
-            known("service", facts.service),
-            known("endpoint", facts.endpoint),
-            known("application", facts.application),
-            known("client", &known_client(facts).map(|client| client.to_string()).unwrap_or_default()),
-            known("time", &facts.now.to_string()),
-            known("revision", &facts.revision.to_string()),
+        let rows = [
+            ("tenant", facts.tenant.clone()),
+            ("credential", credential),
+            ("service", facts.service.clone()),
+            ("endpoint", facts.endpoint.clone()),
+            ("application", facts.application.clone()),
+            ("client", facts.client.map(|client| client.to_string())),
+            ("time", Some(facts.now.clone())),
+            ("revision", facts.revision.map(|revision| revision.to_string())),
         ];
-        self.table("Facts", rows.into_iter().filter(|(_, value)| !value.is_empty()).collect());
+        self.table("Facts", rows.into_iter().filter_map(|(name, value)| Some((name, value?))).collect());
     }
 
-    fn edits(&mut self, report: &Report<'_>) {
-        if !report.edits() {
+    fn edits(&mut self, report: &Explained) {
+        if report.verdict != Word::Allow {
             return;
         }
         let mut rows = vec![("drop", format!("every header field that begins with {RESERVED_HEADER_PREFIX}"))];
-        rows.extend(report.details.headers_to_set().map(|(name, value)| ("set", format!("{name}: {value}"))));
-        rows.extend(report.details.strip.map(|place| {
-            let place = match place {
-                Place::Header(name) => format!("the header field {name}"),
-                Place::Parameter(name) => format!("the query parameter {name}"),
+        rows.extend(report.set_headers.iter().map(|Header { name, value }| ("set", format!("{name}: {value}"))));
+        rows.extend(report.strip.iter().map(|Strip { r#in, name }| {
+            let place = match r#in {
+                Where::Header => format!("the header field {name}"),
+                Where::Parameter => format!("the query parameter {name}"),
             };
             ("strip", place)
         }));
@@ -131,32 +134,26 @@ impl Page {
         self.title(title);
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, value) in rows {
-            self.line(format_args!("  {name:width$}  {}", Visible(&value)));
+            let pad = width.saturating_sub(name.len());
+            self.line(format_args!("  {}{:pad$}  {}", Visible(name), "", Visible(&value)));
         }
-    }
-}
-
-/// Text of which a terminal sees no control character, wherever it came from.
-struct Visible<'a>(&'a str);
-
-impl fmt::Display for Visible<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| f.write_char(if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use portcullis_model::answer::Details;
+    use portcullis_model::answer::{Details, Obligation, Place};
     use portcullis_model::facts::Facts;
     use portcullis_model::id::Revision;
     use portcullis_model::time::UnixTime;
-    use portcullis_model::verdict::{NeedBody, Reason};
+    use portcullis_model::verdict::{DigestAlgorithm, NeedBody, Reason, Verdict};
 
     use super::*;
 
     fn written(verdict: Verdict, details: Details<'_>) -> String {
-        anstream::adapter::strip_str(&write(&Report { verdict, details, steps: Vec::new() })).to_string()
+        let json = serde_json::to_string(&Explained::new(verdict, &details, &[])).unwrap();
+        // As it comes from a server.
+        anstream::adapter::strip_str(&write(&serde_json::from_str(&json).unwrap())).to_string()
     }
 
     #[test]
@@ -179,10 +176,5 @@ mod tests {
         {
             assert!(text.contains(line), "{line}: {text}");
         }
-    }
-
-    #[test]
-    fn no_control_character_reaches_a_terminal() {
-        assert_eq!(Visible("a\u{1b}[31m\nb\u{9b}").to_string(), "a\u{fffd}[31m\u{fffd}b\u{fffd}");
     }
 }

@@ -52,9 +52,15 @@ pub(crate) fn run<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Ran {
 }
 
 pub(crate) fn run_with_stdin<I: IntoIterator<Item: AsRef<OsStr>>>(args: I, stdin: &[u8]) -> Ran {
+    run_in(&[], args, stdin)
+}
+
+/// Runs the binary with these variables and no others.
+pub(crate) fn run_in<I: IntoIterator<Item: AsRef<OsStr>>>(vars: &[(&str, &str)], args: I, stdin: &[u8]) -> Ran {
     let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .args(args)
         .env_clear()
+        .envs(vars.iter().copied())
         .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -7,24 +7,86 @@ use crate::command::run;
 
 #[test]
 fn help_is_as_reviewed() {
-    for command in ["", "check", "policy", "policy build", "policy inspect", "policy diff"] {
-        let found = run(command.split_whitespace().chain(["--help"])).done();
+    for command in LOCAL {
         let name = if command.is_empty() { "portcullis".to_owned() } else { command.replace(' ', "-") };
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
-        if env::var_os("PORTCULLIS_BLESS").is_some() {
-            fs::write(&file, &found).unwrap();
-        }
-        let expected = fs::read_to_string(&file).unwrap_or_default();
-        assert!(found == expected, "`{command} --help` differs from {}; it is now:\n{found}", file.display());
+        is_golden(&name, &help(command));
+    }
+    // One file for a command and all that is below it.
+    for (group, commands) in ON_SERVER {
+        let all = std::iter::once((*group).to_owned()).chain(below(group, commands));
+        let text = all.map(|command| format!("$ portcullis {command} --help\n{}", help(&command)));
+        is_golden(group, &text.collect::<Vec<String>>().join("\n"));
     }
 }
 
+/// Commands that work by themselves.
+const LOCAL: [&str; 6] = ["", "check", "policy", "policy build", "policy inspect", "policy diff"];
+/// Commands that work on a server, and the one that prints scripts.
+const ON_SERVER: &[(&str, &str)] = &[
+    ("service", "list show create edit delete"),
+    ("endpoint", "list show put delete"),
+    ("tenant", "list show create edit"),
+    ("settings", "list show set remove-range delete"),
+    ("group", "list show create edit delete"),
+    ("application", "list create delete"),
+    ("user", "list show create edit delete"),
+    ("key", "list show create edit rotate revoke delete"),
+    ("audit", "list verify"),
+    ("decision", "list show"),
+    ("installation", "show edit"),
+    ("whoami", ""),
+    ("completion", ""),
+];
+
+fn below(group: &str, commands: &str) -> Vec<String> {
+    commands.split_whitespace().map(|command| format!("{group} {command}")).collect()
+}
+
+fn every_command() -> Vec<String> {
+    let local = LOCAL.iter().map(|command| (*command).to_owned());
+    let groups = ON_SERVER.iter().map(|(group, _)| (*group).to_owned());
+    let rest = ON_SERVER.iter().flat_map(|(group, commands)| below(group, commands));
+    local.chain(groups).chain(rest).collect()
+}
+
+fn help(command: &str) -> String {
+    run(command.split_whitespace().chain(["--help"])).done()
+}
+
+#[track_caller]
+fn is_golden(name: &str, found: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    if env::var_os("PORTCULLIS_BLESS").is_some() {
+        fs::write(&file, found).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == expected, "the help differs from {}; it is now:\n{found}", file.display());
+}
+
+/// A command that is in no list here would have no reviewed help.
+#[test]
+fn every_command_is_known_here() {
+    let known = every_command();
+    for group in known.iter().filter(|command| !command.contains(' ')) {
+        let text = help(group);
+        let commands = text.split("\nCommands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+        for line in commands.unwrap_or_default().lines().filter(|line| !line.starts_with("   ")) {
+            let name = line.split_whitespace().next().unwrap();
+            let full = format!("{group} {name}").trim().to_owned();
+            assert!(name == "help" || OTHERS.contains(&name) || known.contains(&full), "{full}");
+        }
+    }
+}
+
+/// Commands with tests of their own.
+const OTHERS: [&str; 2] = ["serve", "recover"];
+
 #[test]
 fn help_shows_examples_and_exit_codes() {
-    for command in ["", "check", "policy", "policy build", "policy inspect", "policy diff"] {
-        let help = run(command.split_whitespace().chain(["--help"])).done();
+    for command in every_command() {
+        let help = help(&command);
         assert!(help.contains("Examples:\n  portcullis "), "{command}");
-        assert!(help.lines().all(|line| line.len() <= 100), "{command}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{command}: {help}");
     }
 }
 
