@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(seconds("30s"), Ok(30));
         assert_eq!(seconds("5m"), Ok(300));
         assert_eq!(seconds("1h 30m"), Ok(5400));
-        for bad in ["30", "", "1.5s", "-5s", "200ms", "1000000h"] {
+        for bad in ["30", "", "1.5s", "-5s", "200ms", "2000000h"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
     }

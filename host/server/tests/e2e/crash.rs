@@ -131,18 +131,16 @@ impl Client {
                     self.keys.push(Owned { id, name, secret: None, version: 1, revoked: false });
                 }
             }
-            Some(Change::Edit { index, name }) => {
-                if entries.take("edit", &self.keys[index].id) {
-                    self.keys[index].name = name;
-                }
+            Some(Change::Edit { index, name }) if entries.take("edit", &self.keys[index].id) => {
+                self.keys[index].name = name;
             }
-            Some(Change::Rotate { index }) => {
-                if entries.take("rotate", &self.keys[index].id) {
-                    self.keys[index].version += 1;
-                    // The old one must be dead, and nobody has the new one.
-                    self.keys[index].secret = None;
-                }
+            Some(Change::Rotate { index }) if entries.take("rotate", &self.keys[index].id) => {
+                self.keys[index].version += 1;
+                // The old one must be dead, and nobody has the new one.
+                self.keys[index].secret = None;
             }
+            // It was not made.
+            Some(Change::Edit { .. } | Change::Rotate { .. }) => {}
             Some(Change::Revoke { index }) => self.keys[index].revoked |= entries.take("revoke", &self.keys[index].id),
         }
     }

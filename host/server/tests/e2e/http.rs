@@ -1,6 +1,6 @@
 //! HTTP/1.1 as the tests speak it, on either end: blocking, and strict about where a message ends.
 
-use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;

@@ -64,7 +64,8 @@ impl Admin {
             match &page["next"] {
                 Value::Null => return items,
                 Value::String(next) => after = format!("&after={next}"),
-                next => after = format!("&after={next}"),
+                Value::Number(next) => after = format!("&after={next}"),
+                next @ (Value::Bool(_) | Value::Array(_) | Value::Object(_)) => panic!("no cursor: {next}"),
             }
         }
     }
