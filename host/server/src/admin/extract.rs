@@ -57,10 +57,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
         }
         let body = bounded(request).await?;
+        // serde would take a list for an object, its fields in the order of our code.
+        if !matches!(body.trim_ascii_start().first(), None | Some(b'{')) {
+            let what = "the body is no JSON object: write it as `{..}`".to_owned();
+            return Err(Problem::invalid(vec![portcullis_control::FieldFault { field: String::new(), what }]));
+        }
         let mut json = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let field = error.path().to_string();
-            let field = if field == "." { String::new() } else { field };
+            // Of JSON that breaks off the path is not known.
+            let field = if matches!(field.as_str(), "." | "?") { String::new() } else { field };
             let what = error.inner().to_string();
             Problem::invalid(vec![portcullis_control::FieldFault { field, what }])
         })?;
