@@ -125,12 +125,13 @@ impl Site {
 /// Where a server listens, by its log.
 pub(crate) fn logged(server: &Server) -> Option<(SocketAddr, SocketAddr)> {
     let log = server.stderr();
-    let line = log.lines().find(|line| line.contains("serving"))?;
-    let address = |name: &str| {
-        let rest = line.split_once(name)?.1.trim_start_matches(['=', '"', ':']);
-        rest.split(['"', ' ']).next()?.parse().ok()
-    };
-    Some((address("proxy")?, address("admin")?))
+    log.lines().filter(|line| line.contains("serving")).find_map(|line| {
+        let address = |name: &str| {
+            let rest = line.split_once(name)?.1.trim_start_matches(['=', '"', ':']);
+            rest.split(['"', ' ']).next()?.parse().ok()
+        };
+        Some((address("proxy")?, address("admin")?))
+    })
 }
 
 /// A server that runs. It is killed when it is dropped.
@@ -220,7 +221,9 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("the server said:\n{}", self.stderr());
+            let said = self.stderr();
+            let last: Vec<&str> = said.lines().rev().take(20).collect();
+            eprintln!("the server said at last:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
     }
 }

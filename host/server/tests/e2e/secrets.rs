@@ -1,0 +1,117 @@
+//! No secret is anywhere but in the one answer that told it: not in logs, not on disk, not in anything that can be asked.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use crate::http::Call;
+use crate::server::{Settings, files};
+use crate::world::{Key, MANAGEMENT_KEYS, TENANT_KEYS, WORKSPACE_KEYS, World};
+
+/// A part of a secret this long is found where it should not be.
+const PART: usize = 20;
+
+/// Every part of every secret of the test.
+#[derive(Default)]
+struct Parts(HashSet<Vec<u8>>);
+
+impl Parts {
+    fn add(&mut self, secret: &str) -> String {
+        assert!(secret.len() > PART, "{secret}");
+        self.0.extend(secret.as_bytes().windows(PART).map(<[u8]>::to_vec));
+        secret.to_owned()
+    }
+
+    #[track_caller]
+    fn assert_absent(&self, place: &str, from: &[u8]) {
+        let found = from.windows(PART).find(|window| self.0.contains(*window));
+        assert_eq!(found.map(String::from_utf8_lossy), None, "in {place}");
+    }
+}
+
+#[test]
+fn no_secret_is_where_it_should_not_be() {
+    let mut parts = Parts::default();
+    let mut world = World::with(Settings { log: "level = \"trace\"", ..Settings::default() });
+    parts.add(&world.site.admin_key);
+    let admin = world.admin();
+
+    // Every kind is made, rotated, used, misused, revoked, and pasted where it does not belong.
+    let mut keys = Vec::new();
+    let expires =
+        json!({ "name": "Ours", "expires": "2099-12-31", "endpoints": ["shop/events"], "creator_rule": "independent" });
+    for (path, body) in [(TENANT_KEYS, json!({ "name": "Ours", "group": "all" })), (MANAGEMENT_KEYS, expires)] {
+        let first = Key::of(&admin.post(path, body).expect(201));
+        let rotated =
+            Key::of(&admin.post(&format!("{path}/{}/rotate", first.id), json!({ "confirm": true })).expect(201));
+        keys.extend([parts.add(&first.key), parts.add(&rotated.key)]);
+    }
+    for _ in 0..2 {
+        let pair = admin.post(WORKSPACE_KEYS, json!({ "name": "Pair", "confirm": true })).expect(201);
+        parts.add(pair.json()["signing_secret"].as_str().unwrap());
+        keys.push(parts.add(&Key::of(&pair).key));
+    }
+    // One that never was: somebody's key all the same.
+    keys.push(parts.add("ptc_Abcd1234_0123456789abcdefghijklmnopqrstuvwxyzABC"));
+    for key in &keys {
+        let authorization = format!("ManagementKey-v1 {key}");
+        for call in [
+            world.call("GET", "/events").field("x-api-key", key),
+            world.call("GET", "/events").field("x-workspace-key", key),
+            world.call("GET", "/events").field("authorization", &authorization),
+            world.call("GET", "/events").field("authorization", key),
+            world.call("GET", "/events").field("x-api-key", key).field("x-api-key", key),
+            world.call("GET", &format!("/events?api_key={key}")),
+            world.call("GET", &format!("/events?key={key}&api%5Fkey={key}")),
+            world.call("GET", "/events").field("cookie", &format!("key={key}")).field("user-agent", key),
+            world.call("POST", "/events").field("x-api-key", "short").body(key.as_str()),
+            Call::new("GET", "/events").field("host", &format!("{key}.example")),
+        ] {
+            // A connection may be closed for what it sent.
+            drop(call.try_send(world.server.proxy));
+        }
+        world.admin_with(key).get("/v1/self");
+        admin.get(&format!("{TENANT_KEYS}?after={key}"));
+        admin.post(TENANT_KEYS, json!({ "name": "Ours", "group": key }));
+        let broken = admin.call("POST", TENANT_KEYS).field("content-type", "application/json").body(format!("{{{key}"));
+        broken.send(admin.address).expect(422);
+    }
+    for path in [format!("{TENANT_KEYS}?state=active"), format!("{MANAGEMENT_KEYS}?state=active")] {
+        for key in admin.all(&path) {
+            let at = format!("{}/{}/revoke", path.split('?').next().unwrap(), key["id"].as_str().unwrap());
+            admin.post(&at, json!({ "confirm": true })).expect(200);
+        }
+    }
+
+    for path in [
+        "/metrics",
+        "/v1/audit?limit=200",
+        "/v1/tenants/acme/audit?limit=200",
+        "/v1/audit/verification",
+        TENANT_KEYS,
+        WORKSPACE_KEYS,
+        MANAGEMENT_KEYS,
+        "/v1/tenants/system/management-keys",
+        "/v1/self",
+    ] {
+        parts.assert_absent(path, &admin.get(path).expect(200).body);
+    }
+    parts.assert_absent("decisions", format!("{:?}", admin.all("/v1/decisions")).as_bytes());
+
+    // Killed, so that the write-ahead log is looked at as well; then ended, so that it is folded into the database.
+    world.server.kill();
+    let scan = |world: &World| {
+        let found = files(&world.site.data());
+        assert!(found.iter().any(|path| path.ends_with("portcullis.db")), "{found:?}");
+        for path in found {
+            parts.assert_absent(&path.display().to_string(), &std::fs::read(&path).unwrap());
+        }
+        parts.assert_absent("the log", world.server.stderr().as_bytes());
+        parts.assert_absent("standard output", world.server.stdout().as_bytes());
+    };
+    scan(&world);
+    world.restart();
+    world.admin().get("/v1/self").expect(200);
+    world.server.stop();
+    scan(&world);
+}
