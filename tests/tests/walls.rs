@@ -23,13 +23,9 @@ const MAY_IMPORT: [(&str, Option<&[&str]>); 10] = [
 ];
 const ANYTHING: Option<&[&str]> = None;
 
-/// What binds `wit/`, runs WebAssembly, speaks SQL or routes HTTP, and the one crate that may.
-const ALONE: [(&str, &str); 4] = [
-    ("wit-bindgen", "portcullis-component"),
-    ("wasmtime", "portcullis-engine"),
-    ("sqlx", "portcullis-store"),
-    ("axum", "portcullis"),
-];
+/// What binds `wit/`, runs WebAssembly or routes HTTP, and the one crate that may.
+const ALONE: [(&str, &str); 3] =
+    [("wit-bindgen", "portcullis-component"), ("wasmtime", "portcullis-engine"), ("axum", "portcullis")];
 
 const EXPORTS: [&str; 2] = ["portcullis:policy/gate@0.1.0", "portcullis:policy/policy@0.1.0"];
 
