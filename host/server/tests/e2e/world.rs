@@ -185,6 +185,19 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        // What a failed test wants to know first: which denials there were.
+        if std::thread::panicking()
+            && let Ok(metrics) = self.admin().call("GET", "/metrics").try_send(self.server.admin)
+        {
+            let text = metrics.text();
+            let denials = text.lines().filter(|line| line.contains("verdict=\"deny\"") && !line.ends_with(" 0"));
+            denials.for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
 /// Makes the service `shop` in front of the upstream, with endpoints for everybody and for applications, the tenant `acme`
 /// with every module, and the group `all`.
 pub(crate) fn furnish(admin: &Admin, upstream: SocketAddr) {
