@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
 /// Every crate of the workspace, and the crates of the workspace that it may depend on, be it to build or to test
@@ -23,9 +23,14 @@ const MAY_IMPORT: [(&str, Option<&[&str]>); 10] = [
 ];
 const ANYTHING: Option<&[&str]> = None;
 
-/// What binds `wit/`, runs WebAssembly or routes HTTP, and the one crate that may.
-const ALONE: [(&str, &str); 3] =
-    [("wit-bindgen", "portcullis-component"), ("wasmtime", "portcullis-engine"), ("axum", "portcullis")];
+/// What binds `wit/`, runs WebAssembly, routes HTTP or opens a database, and the one crate that may. Tests of another may, to
+/// play another program.
+const ALONE: [(&str, &str); 4] = [
+    ("wit-bindgen", "portcullis-component"),
+    ("wasmtime", "portcullis-engine"),
+    ("axum", "portcullis"),
+    ("sqlx", "portcullis-store"),
+];
 
 const EXPORTS: [&str; 2] = ["portcullis:policy/gate@0.1.0", "portcullis:policy/policy@0.1.0"];
 
@@ -37,10 +42,14 @@ fn metadata() -> Result<Metadata> {
     Ok(MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec()?)
 }
 
-/// The direct dependencies of every member, of any kind and for any target.
+/// The direct dependencies of every member for any target: members of the workspace of any kind, others but for tests.
 fn imports(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
+    let table: BTreeMap<_, _> = MAY_IMPORT.into_iter().collect();
     let names = metadata.workspace_packages().into_iter().map(|package| {
-        let imports = package.dependencies.iter().map(|dependency| dependency.name.clone());
+        let counts = |import: &&Dependency| {
+            import.kind != DependencyKind::Development || table.contains_key(import.name.as_str())
+        };
+        let imports = package.dependencies.iter().filter(counts).map(|dependency| dependency.name.clone());
         (package.name.to_string(), imports.collect())
     });
     names.collect()

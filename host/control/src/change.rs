@@ -9,7 +9,9 @@ use portcullis_engine::LoadError;
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::policy;
 use portcullis_model::time::UnixTime;
-use portcullis_store::{Actor, Change, CredentialRecord, Entry, Outcome, Write};
+use portcullis_store::{
+    Actor, Change, CredentialRecord, Entry, Outcome, ServiceRecord, Store, StoreError, Stored, Write,
+};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -26,6 +28,25 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    /// The lane as the store has it.
+    pub(crate) async fn read(store: &Store) -> Result<Lane, StoreError> {
+        // The revision first: should the rest be newer, the next change is refused rather than made from too little.
+        let revision = store.revision().await?;
+        let services = store.services().await?;
+        let delivery =
+            |stored: &Stored<ServiceRecord>| (stored.record.service.id.clone(), stored.record.delivery.clone());
+        Ok(Lane {
+            revision,
+            deliveries: services.iter().map(delivery).collect(),
+            catalogue: Catalogue::new(services.into_iter().map(|stored| stored.record.service)),
+        })
+    }
+
+    /// The revision that the next change leads to.
+    pub(crate) fn next(&self) -> Revision {
+        Revision(self.revision.0 + 1)
+    }
+
     /// Takes over what was written. Whether requests go elsewhere from now on.
     fn advance(&mut self, to: Revision, writes: &[Write]) -> bool {
         self.revision = to;
@@ -78,8 +99,8 @@ pub struct Issued {
     pub key: SecretString,
     /// Workspace keys: the secret to sign requests with.
     pub signing_secret: Option<SecretString>,
-    /// The number of this secret among those that the credential has had. Whoever reads the record may find a later one.
-    pub version: u16,
+    /// The credential as this change made it. Read again it may already be another's.
+    pub record: Stored<CredentialRecord>,
 }
 
 /// What was done.
@@ -125,7 +146,7 @@ impl Control {
         };
         let (action, object_kind) = order.command.title();
         let object = planned.object.map_or_else(|| order.command.object(), |id| id.to_string());
-        let to = Revision(lane.revision.0 + 1);
+        let to = lane.next();
         let entry = Entry {
             at: now,
             tenant: chain(order),
@@ -176,7 +197,11 @@ impl Control {
             Err(error) => return Err(Failed::Gate(error).into()),
         }
         let change = Change { from, to, at, writes, audit: vec![entry] };
-        self.store.commit(&change).await?;
+        if let Err(error) = self.store.commit(&change).await
+            && !self.is_written(lane, to, &error).await
+        {
+            return Err(error.into());
+        }
         // INVARIANT (written-then-enforced): from here on the change stands, whatever happens to this process.
         let goes_elsewhere = lane.advance(to, &change.writes);
         if let Err(error) = self.engine.apply(&bytes) {
@@ -191,6 +216,34 @@ impl Control {
             (self.deliver)(&lane.deliveries);
         }
         self.enforced.send_replace(to.0);
+        Ok(())
+    }
+
+    /// Whether a change is in the store although writing it down failed: COMMIT may fail in what it says and not in what it
+    /// does. Where the store has moved on in another way, the lane takes over what is there.
+    async fn is_written(&self, lane: &mut Lane, to: Revision, error: &StoreError) -> bool {
+        // Where the store cannot be read either, the next change finds out.
+        let Ok(at) = self.store.revision().await else { return false };
+        if at == lane.revision {
+            return false;
+        }
+        // A conflict is an older commit that was in doubt; any other error concerns this one, for the lane writes alone.
+        if at == to && !matches!(error, StoreError::Conflict { .. }) {
+            return true;
+        }
+        tracing::error!(%error, stored = %at, lane = %lane.revision, "the store is ahead of what is in force");
+        if self.take_over(lane).await.is_err() {
+            self.stop("what is written down could not be put in force");
+        }
+        false
+    }
+
+    /// Makes the lane and the engine what the store is.
+    async fn take_over(&self, lane: &mut Lane) -> Result<(), Failed> {
+        *lane = Lane::read(&self.store).await?;
+        self.load().await?;
+        (self.deliver)(&lane.deliveries);
+        self.enforced.send_replace(lane.revision.0);
         Ok(())
     }
 

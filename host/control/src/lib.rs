@@ -58,7 +58,6 @@ use rand::Rng as _;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::change::Lane;
-use crate::compile::Catalogue;
 use crate::seal::Sealer;
 
 /// The database within the data folder.
@@ -110,14 +109,7 @@ impl Control {
         let store = Store::open(&data.join(DATABASE), &fresh).await?;
         // After the store, whose lock keeps a second process from making another key.
         let sealer = Sealer::open(&data.join(MASTER_KEY))?;
-        let services = store.services().await?;
-        let deliveries =
-            services.iter().map(|stored| (stored.record.service.id.clone(), stored.record.delivery.clone()));
-        let lane = Lane {
-            revision: store.revision().await?,
-            deliveries: deliveries.collect(),
-            catalogue: Catalogue::new(services.into_iter().map(|stored| stored.record.service)),
-        };
+        let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
         let control = Arc::new(Control {
             store,

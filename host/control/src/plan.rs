@@ -102,6 +102,11 @@ impl Situation<'_> {
         Ok(())
     }
 
+    /// A record as it is once this change is made.
+    fn stored<T>(&self, record: T, created: UnixTime) -> Stored<T> {
+        Stored { record, changed: self.lane.next(), created }
+    }
+
     /// Compares the revision that the caller read a record at.
     fn require_unchanged<T>(&self, kind: &'static str, stored: &Stored<T>) -> Result<(), Refused> {
         match self.authorized.order.if_match {

@@ -7,7 +7,7 @@ use portcullis_model::source::{
 };
 use portcullis_model::time::Expiry;
 use portcullis_store::{
-    Actor, Channel, CredentialFilter, CredentialRecord, Entry, MAX_PAGE, Origin, Outcome, Paging, TenantRecord,
+    Actor, Channel, CredentialFilter, CredentialRecord, Entry, MAX_PAGE, Origin, Outcome, Paging, Stored, TenantRecord,
     UserRecord, Write,
 };
 use serde_json::json;
@@ -83,18 +83,20 @@ impl Control {
             creator_rule: CreatorRule::FollowCreator,
         };
         let created_by = Actor { tenant, credential: None, user: None };
-        writes.push(Write::PutCredential(CredentialRecord {
+        let record = CredentialRecord {
             credential,
             name: name.to_owned(),
             description: String::new(),
             created_by,
             sealed_key: None,
             sealed_secret: None,
-        }));
+        };
+        writes.push(Write::PutCredential(record.clone()));
         let details = json!({ "key": id, "expires": expires, "revoked": revoked });
         let revision =
             self.by_portcullis(&mut lane, ("recover", "management-key"), details, Channel::Offline, writes).await?;
-        let issued = Some(Issued { key: key.key, signing_secret: None, version: 1 });
+        let record = Stored { record, changed: revision, created: (self.clock)() };
+        let issued = Some(Issued { key: key.key, signing_secret: None, record });
         Ok(Done { revision, object: id.to_string(), issued })
     }
 
@@ -143,7 +145,7 @@ impl Control {
         writes: Vec<Write>,
     ) -> Result<Revision, Failed> {
         let at = (self.clock)();
-        let to = Revision(lane.revision.0 + 1);
+        let to = lane.next();
         let tenant = system_tenant();
         let entry = Entry {
             at,

@@ -57,7 +57,8 @@ pub struct Config {
     pub workers: NonZeroUsize,
     /// The most memory in bytes of one instance: the base, the overlay and a little. At most 4 GiB.
     pub memory_limit: usize,
-    /// How long one decision may take before its instance is given up. A decision takes about a microsecond.
+    /// How long one decision may take before its instance is given up. A decision takes microseconds, but this is wall time:
+    /// on a busy machine its thread may have to wait for its turn.
     pub decide_deadline: Duration,
     /// How long loading a policy or applying a delta may take before its instance is given up.
     pub load_deadline: Duration,
@@ -71,7 +72,7 @@ impl Default for Config {
         Config {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             memory_limit: 2 << 30,
-            decide_deadline: Duration::from_millis(50),
+            decide_deadline: Duration::from_millis(500),
             load_deadline: Duration::from_secs(60),
             cache: None,
         }

@@ -164,14 +164,7 @@ pub(crate) fn engine(data: &Path) -> Result<Engine, EngineError> {
 
 async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let metrics = Metrics::new();
-    let engine = Arc::new(engine(&config.data)?);
-    let current = Arc::new(ArcSwap::from_pointee(Routing::default()));
-    let routes = Arc::clone(&current);
-    let deliver = Box::new(move |deliveries: &Deliveries| routes.store(Arc::new(routing(deliveries))));
-    let control = Control::open(&config.data, Arc::clone(&engine), clock::now, deliver).await?;
-    let demo = if is_demo { Some(demo::set_up(&control, clock::now()).await?) } else { None };
-    let (journal, batches) = journal::channel(config.decisions.queue);
-
+    // A port that is taken is told before anything is made. Whoever connects meanwhile waits to be accepted.
     let limits = Limits {
         max_connections: config.proxy.max_connections,
         head_timeout: config.proxy.head_timeout,
@@ -183,6 +176,14 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let admin_tls = identity(&config.admin.tls)?;
     let traffic = bind("proxy.listen", config.proxy.listen, proxy_tls, limits, metrics.clone())?;
     let administration = bind("admin.listen", config.admin.listen, admin_tls, ADMIN_LIMITS, metrics.clone())?;
+
+    let engine = Arc::new(engine(&config.data)?);
+    let current = Arc::new(ArcSwap::from_pointee(Routing::default()));
+    let routes = Arc::clone(&current);
+    let deliver = Box::new(move |deliveries: &Deliveries| routes.store(Arc::new(routing(deliveries))));
+    let control = Control::open(&config.data, Arc::clone(&engine), clock::now, deliver).await?;
+    let demo = if is_demo { Some(demo::set_up(&control, clock::now()).await?) } else { None };
+    let (journal, batches) = journal::channel(config.decisions.queue);
 
     let proxy = Proxy::new(Wiring {
         engine: Arc::clone(&engine),

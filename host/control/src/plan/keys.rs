@@ -59,9 +59,10 @@ pub(super) async fn create_workspace(
     let mut record = record(s, credential(tenant, id.clone(), Kind::Workspace, &key), &new.name, "");
     record.sealed_key = Some(sealer.seal(&key.key, &sealed_place(&id, "key")).map_err(Failed::from)?);
     record.sealed_secret = Some(sealer.seal(&signing_secret, &sealed_place(&id, "secret")).map_err(Failed::from)?);
-    writes.push(Write::PutCredential(record));
+    writes.push(Write::PutCredential(record.clone()));
     let details = json!({ "name": new.name, "replaces": replaces });
-    let issued = Issued { key: key.key, signing_secret: Some(signing_secret), version: 1 };
+    let record = s.stored(record, s.now);
+    let issued = Issued { key: key.key, signing_secret: Some(signing_secret), record };
     Ok(Plan { writes, object: Some(id), details, issued: Some(issued) })
 }
 
@@ -87,7 +88,7 @@ pub(super) async fn create_tenant(s: &Situation<'_>, tenant: &Id, new: &NewTenan
         "ip_allowlist": credential.ip_allowlist,
     });
     let record = record(s, credential, &new.name, &new.description);
-    Ok(issue(record, key, id, details))
+    Ok(issue(s.stored(record, s.now), key, details))
 }
 
 pub(super) async fn edit_tenant(s: &Situation<'_>, key: &KeyRef, edit: &TenantKeyEdit) -> Result<Plan, CommandError> {
@@ -161,7 +162,7 @@ pub(super) async fn create_management(
         "creator_rule": credential.creator_rule,
     });
     let record = record(s, credential, &new.name, &new.description);
-    Ok(issue(record, key, id, details))
+    Ok(issue(s.stored(record, s.now), key, details))
 }
 
 pub(super) async fn rotate(s: &Situation<'_>, key: &KeyRef, rotation: &Rotation) -> Result<Plan, CommandError> {
@@ -171,7 +172,7 @@ pub(super) async fn rotate(s: &Situation<'_>, key: &KeyRef, rotation: &Rotation)
     }
     let stored = find(s, key).await?;
     s.require_unchanged("key", &stored)?;
-    let mut record = stored.record;
+    let (created, mut record) = (stored.created, stored.record);
     require_active(&record)?;
     require_power_of(s, &record).await?;
     let mut faults = Faults::default();
@@ -199,7 +200,7 @@ pub(super) async fn rotate(s: &Situation<'_>, key: &KeyRef, rotation: &Rotation)
         record.credential.expires = rotation.expires;
     }
     let details = json!({ "version": version, "expires": record.credential.expires });
-    Ok(issue(record, new, key.id.clone(), details))
+    Ok(issue(s.stored(record, created), new, details))
 }
 
 pub(super) async fn revoke(s: &Situation<'_>, key: &KeyRef, confirmation: Confirmation) -> Result<Plan, CommandError> {
@@ -255,10 +256,10 @@ fn record(s: &Situation<'_>, credential: Credential, name: &str, description: &s
     }
 }
 
-fn issue(record: CredentialRecord, key: NewKey, id: Id, details: serde_json::Value) -> Plan {
-    let version = record.credential.secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
-    let issued = Some(Issued { key: key.key, signing_secret: None, version });
-    Plan { writes: vec![Write::PutCredential(record)], object: Some(id), details, issued }
+fn issue(stored: Stored<CredentialRecord>, key: NewKey, details: serde_json::Value) -> Plan {
+    let object = Some(stored.record.credential.id.clone());
+    let writes = vec![Write::PutCredential(stored.record.clone())];
+    Plan { writes, object, details, issued: Some(Issued { key: key.key, signing_secret: None, record: stored }) }
 }
 
 /// A dead key keeps no secret that could be opened.

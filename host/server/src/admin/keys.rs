@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use portcullis_control::store::{Actor, CredentialRecord, Stored};
 use portcullis_control::{
-    Caller, Command, Done, Expiration, KeyRef, NewManagementKey, NewTenantKey, NewWorkspaceKey, Rotation,
+    Caller, Command, Done, Expiration, Issued, KeyRef, NewManagementKey, NewTenantKey, NewWorkspaceKey, Rotation,
     TenantKeyEdit, key_name,
 };
 use portcullis_model::address::Cidr;
@@ -95,16 +95,11 @@ impl KeyView {
         }
     }
 
-    /// With the secrets that were just made. The record is read after the change, so others may have changed it again; the
-    /// version is that of this secret, and `changed` that of this change, so that `If-Match` finds out.
-    fn issued(stored: Stored<CredentialRecord>, now: UnixTime, done: Done) -> Self {
-        let mut view = KeyView::of(stored, now);
-        view.changed = done.revision.0;
-        if let Some(issued) = done.issued {
-            view.secret_version = issued.version;
-            view.key = Some(Shown(issued.key));
-            view.signing_secret = issued.signing_secret.map(Shown);
-        }
+    /// With the secrets that were just made.
+    fn issued(issued: Issued, now: UnixTime) -> Self {
+        let mut view = KeyView::of(issued.record, now);
+        view.key = Some(Shown(issued.key));
+        view.signing_secret = issued.signing_secret.map(Shown);
         view
     }
 }
@@ -217,8 +212,8 @@ pub(super) async fn create_workspace(
     Body(body): Body<WorkspaceBody>,
 ) -> Result<Response, Problem> {
     let new = NewWorkspaceKey { name: body.name, confirmation: confirmation(body.confirm) };
-    let done = api.order(&caller, None, Command::CreateWorkspaceKey(tenant.clone(), new)).await?;
-    issued(&api, &caller, tenant, Kind::Workspace, done).await
+    let done = api.order(&caller, None, Command::CreateWorkspaceKey(tenant, new)).await?;
+    issued(&api, done)
 }
 
 pub(super) async fn create_tenant(
@@ -234,8 +229,8 @@ pub(super) async fn create_tenant(
         expires: body.expires,
         ip_allowlist: ranges("ip_allowlist", body.ip_allowlist)?,
     };
-    let done = api.order(&caller, None, Command::CreateTenantKey(tenant.clone(), new)).await?;
-    issued(&api, &caller, tenant, Kind::Tenant, done).await
+    let done = api.order(&caller, None, Command::CreateTenantKey(tenant, new)).await?;
+    issued(&api, done)
 }
 
 pub(super) async fn edit_tenant(
@@ -267,8 +262,8 @@ pub(super) async fn create_management(
         creator: body.creator,
         creator_rule: body.creator_rule,
     };
-    let done = api.order(&caller, None, Command::CreateManagementKey(tenant.clone(), new)).await?;
-    issued(&api, &caller, tenant, Kind::Management, done).await
+    let done = api.order(&caller, None, Command::CreateManagementKey(tenant, new)).await?;
+    issued(&api, done)
 }
 
 pub(super) async fn rotate(
@@ -279,9 +274,8 @@ pub(super) async fn rotate(
     Body(body): Body<RotateBody>,
 ) -> Result<Response, Problem> {
     let rotation = Rotation { expires: body.expires, confirmation: confirmation(body.confirm) };
-    let (tenant, kind) = (key.tenant.clone(), key.kind);
     let done = api.order(&caller, if_match, Command::RotateKey(key, rotation)).await?;
-    issued(&api, &caller, tenant, kind, done).await
+    issued(&api, done)
 }
 
 pub(super) async fn revoke(
@@ -308,11 +302,11 @@ pub(super) async fn delete(
 }
 
 /// The answer with the secret that was made. A rotation answers like a creation: there is a new key at that place.
-async fn issued(api: &Api, caller: &Caller, tenant: Id, kind: Kind, done: Done) -> Result<Response, Problem> {
-    let id: Id = done.object.parse().map_err(|_| portcullis_control::Failed::Interrupted)?;
-    let stored = api.control.tenant_view(caller, &tenant).await?.key(kind, &id).await?;
-    let at = format!("/v1/tenants/{tenant}/{}s/{id}", key_name(kind));
-    Ok(uncached(created(done.revision, &at, KeyView::issued(stored, api.control.now(), done))))
+fn issued(api: &Api, done: Done) -> Result<Response, Problem> {
+    let issued = done.issued.ok_or(portcullis_control::Failed::Interrupted)?;
+    let credential = &issued.record.record.credential;
+    let at = format!("/v1/tenants/{}/{}s/{}", credential.tenant, key_name(credential.kind), credential.id);
+    Ok(uncached(created(done.revision, &at, KeyView::issued(issued, api.control.now()))))
 }
 
 fn uncached(mut response: Response) -> Response {

@@ -67,6 +67,10 @@ impl From<Failed> for Problem {
                 let detail = "another program holds the database, nothing has changed: close it and try again";
                 (StatusCode::SERVICE_UNAVAILABLE, "database_locked", detail)
             }
+            Failed::Store(StoreError::Conflict { .. }) => {
+                let detail = "the database was ahead of what is in force, nothing has changed: try again";
+                (StatusCode::SERVICE_UNAVAILABLE, "database_ahead", detail)
+            }
             Failed::Busy => {
                 let detail = "too many commands are waiting, nothing has changed: try again";
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", detail)

@@ -94,6 +94,7 @@ fn a_port_that_is_taken_is_named_with_the_setting() {
         let told = refused(&site).stderr;
         let said = format!("cannot listen on `{address}`, which `{table}.listen` asks for");
         assert!(told.contains(&said) && told.contains("stop the program that has the port"), "{told}");
+        assert!(!site.data().exists(), "nothing is made before the ports are there");
         // The file itself is fine.
         assert_eq!(run(site.serve().arg("--check")).code, Some(0));
     }

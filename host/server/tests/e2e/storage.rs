@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::database::Other;
+use crate::database::{self, Other};
 use crate::http::Message;
 use crate::server::{Server, eventually, logged};
 use crate::world::{Key, TENANT_KEYS, World};
@@ -38,6 +38,21 @@ fn a_locked_database_fails_the_change_and_serving_goes_on() {
     other.close();
     let late = Key::of(&create(&world, "Afterwards").expect(201));
     world.events(&late.key).expect(200);
+    assert_eq!(names(&world), ["For a test", "Afterwards"]);
+    world.admin().assert_audit_is_intact();
+}
+
+#[test]
+fn a_store_that_moved_on_is_taken_over() {
+    let world = World::new();
+    let key = world.tenant_key();
+    // As a COMMIT leaves it that took effect and said that it did not.
+    database::execute(&world.site.data(), "UPDATE meta SET revision = revision + 1");
+    create(&world, "Made from too little").problem(503, "database_ahead");
+    world.events(&key.key).expect(200);
+    let late = Key::of(&create(&world, "Afterwards").expect(201));
+    world.events(&late.key).expect(200);
+    world.events(&key.key).expect(200);
     assert_eq!(names(&world), ["For a test", "Afterwards"]);
     world.admin().assert_audit_is_intact();
 }
