@@ -101,7 +101,8 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
 ];
 
 /// The admin API as a service, for every tenant that has management keys for it.
-pub(crate) fn admin_service() -> Option<Service> {
+#[must_use]
+pub fn admin_service() -> Option<Service> {
     let changing = [Method::Post, Method::Put, Method::Patch, Method::Delete];
     let methods = changing.into_iter().fold(Methods::NONE, Methods::with);
     let mut endpoints = Vec::with_capacity(2 * ADMIN_ENDPOINTS.len());

@@ -10,7 +10,7 @@ use portcullis_model::id::{Id, Revision};
 use portcullis_model::policy;
 use portcullis_model::time::UnixTime;
 use portcullis_store::{
-    Actor, Change, CredentialRecord, Entry, Outcome, ServiceRecord, Store, StoreError, Stored, Write,
+    Actor, Change, CredentialRecord, Entry, Outcome, Remember, ServiceRecord, Store, StoreError, Stored, Write,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::command::{Command, Needs, NewTenant, Order};
 use crate::compile::{self, Catalogue};
 use crate::error::{CommandError, Failed, Refused};
-use crate::{Control, Deliveries, plan};
+use crate::{Control, Deliveries, idempotency, plan};
 
 /// What the lane knows and whoever holds it may change.
 pub(crate) struct Lane {
@@ -112,6 +112,17 @@ pub struct Done {
     pub object: String,
     /// Secrets that came of it.
     pub issued: Option<Issued>,
+    /// Whether it was done now, or before under the same `Idempotency-Key`. Secrets do not come a second time.
+    pub repetition: Repetition,
+}
+
+/// Whether something was done just now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Repetition {
+    /// Now.
+    First,
+    /// Before; nothing has changed.
+    Replayed,
 }
 
 impl Control {
@@ -126,6 +137,9 @@ impl Control {
         let control = Arc::clone(self);
         let change = tokio::spawn(async move {
             let Ok(_place) = control.waiting.try_acquire() else { return Err(Failed::Busy.into()) };
+            let Some(_turn) = control.in_progress.enter(&order) else {
+                return control.refused(&order, (control.clock)(), None, Refused::IdempotencyInProgress).await;
+            };
             control.change(&order).await
         });
         change.await.map_err(|_| CommandError::Failed(Failed::Interrupted))?
@@ -138,6 +152,14 @@ impl Control {
             Err(CommandError::Refused(refused)) => return self.refused(order, now, None, refused).await,
             other => other?,
         };
+        match self.replay(order, now).await {
+            Err(CommandError::Refused(refused)) => {
+                return self.refused(order, now, Some(authorized.actor), refused).await;
+            }
+            Err(failed) => return Err(failed),
+            Ok(Some(done)) => return Ok(done),
+            Ok(None) => {}
+        }
         let planned = match plan::plan(self, &lane, &authorized, now).await {
             Err(CommandError::Refused(refused)) => {
                 return self.refused(order, now, Some(authorized.actor), refused).await;
@@ -158,10 +180,11 @@ impl Control {
             outcome: Outcome::Done { revision: to },
             details: planned.details.to_string(),
         };
-        match self.put_in_force(&mut lane, to, now, planned.writes, entry).await {
+        let remember = idempotency::remember(order, &object, now);
+        match self.put_in_force(&mut lane, to, now, planned.writes, entry, remember).await {
             Err(CommandError::Refused(refused)) => self.refused(order, now, Some(authorized.actor), refused).await,
             Err(failed) => Err(failed),
-            Ok(()) => Ok(Done { revision: to, object, issued: planned.issued }),
+            Ok(()) => Ok(Done { revision: to, object, issued: planned.issued, repetition: Repetition::First }),
         }
     }
 
@@ -173,6 +196,7 @@ impl Control {
         at: UnixTime,
         writes: Vec<Write>,
         entry: Entry,
+        remember: Option<Remember>,
     ) -> Result<(), CommandError> {
         let from = lane.revision;
         let delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes).await?;
@@ -196,7 +220,7 @@ impl Control {
             Err(LoadError::Invalid(what)) => return Err(Refused::field("", what).into()),
             Err(error) => return Err(Failed::Gate(error).into()),
         }
-        let change = Change { from, to, at, writes, audit: vec![entry] };
+        let change = Change { from, to, at, writes, audit: vec![entry], remember };
         if let Err(error) = self.store.commit(&change).await
             && !self.is_written(lane, to, &error).await
         {

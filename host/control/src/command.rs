@@ -11,6 +11,7 @@ use portcullis_model::time::Expiry;
 use portcullis_store::{Delivery, GroupKind, Origin};
 
 use crate::catalogue::{Preset, SYSTEM_TENANT};
+use crate::idempotency::Idempotency;
 
 /// Who gives a command: a credential that the gate has proven and let through to the admin API.
 #[derive(Clone, PartialEq, Debug)]
@@ -295,6 +296,8 @@ pub struct Order {
     pub caller: Caller,
     /// The revision that the record was at when the caller read it; any where left out.
     pub if_match: Option<Revision>,
+    /// What a repetition of it is known by, for a creation that must not be done twice.
+    pub idempotency: Option<Idempotency>,
     /// What is to be done.
     pub command: Command,
 }

@@ -55,6 +55,12 @@ pub enum Refused {
         /// What would happen.
         consequence: String,
     },
+    /// The key of an earlier creation came with something else.
+    #[error("the `Idempotency-Key` was used for another creation: take a new one for what is new")]
+    IdempotencyKeyReused,
+    /// The creation of that key is being done.
+    #[error("the creation of this `Idempotency-Key` is being done: ask again in a moment")]
+    IdempotencyInProgress,
     /// The record has changed since the caller read it.
     #[error("the {kind} was changed at revision {at}: read it again")]
     Changed {
@@ -76,6 +82,8 @@ impl Refused {
             Refused::Invalid(_) => "invalid",
             Refused::State { code, .. } => code,
             Refused::Unconfirmed { .. } => "confirmation_required",
+            Refused::IdempotencyKeyReused => "idempotency_key_reused",
+            Refused::IdempotencyInProgress => "idempotency_in_progress",
             Refused::Changed { .. } => "changed",
         }
     }

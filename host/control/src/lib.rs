@@ -11,6 +11,7 @@
 //! | [`change`] | the lane |
 //! | [`compile`] | records to policy |
 //! | [`view`] | reading |
+//! | [`idempotency`] | creations that may be repeated |
 //! | [`catalogue`] | the admin API as a service, presets |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
 
@@ -22,20 +23,22 @@ mod command;
 mod compile;
 mod delivery;
 mod error;
+mod idempotency;
 mod plan;
 mod recover;
 mod seal;
 mod secret;
 mod view;
 
-pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints};
-pub use change::{Done, Issued};
+pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints, admin_service};
+pub use change::{Done, Issued, Repetition};
 pub use command::{
     Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewGroup, NewManagementKey, NewService,
     NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, ServiceEdit, SettingsOf, TenantEdit,
     TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
+pub use idempotency::{Idempotency, IdempotencyKeyError, MAX_IDEMPOTENCY_KEY_BYTES, MAX_REMEMBERED, REMEMBERED_S};
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
 pub use portcullis_store as store;
 pub use recover::OtherKeys;
@@ -58,6 +61,7 @@ use rand::Rng as _;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::change::Lane;
+use crate::idempotency::InProgress;
 use crate::seal::Sealer;
 
 /// The database within the data folder.
@@ -88,6 +92,7 @@ pub struct Control {
     lane: Mutex<Lane>,
     enforced: watch::Sender<u64>,
     waiting: Semaphore,
+    in_progress: InProgress,
     deliver: Deliver,
     stopped: watch::Sender<Option<&'static str>>,
 }
@@ -119,6 +124,7 @@ impl Control {
             enforced: watch::Sender::new(lane.revision.0),
             lane: Mutex::new(lane),
             waiting: Semaphore::new(MAX_WAITING),
+            in_progress: InProgress::default(),
             deliver,
             stopped: watch::Sender::new(None),
         });

@@ -98,7 +98,7 @@ impl House {
     }
 
     async fn by(&self, caller: &Caller, command: Command) -> Result<Done, CommandError> {
-        self.control.execute(Order { caller: caller.clone(), if_match: None, command }).await
+        self.control.execute(Order { caller: caller.clone(), if_match: None, idempotency: None, command }).await
     }
 
     async fn order(&self, command: Command) -> Result<Done, CommandError> {
@@ -501,7 +501,7 @@ async fn a_record_that_was_changed_meanwhile_is_not_overwritten() {
         Command::EditTenantKey(key.clone(), TenantKeyEdit { name: Some(name.to_owned()), ..TenantKeyEdit::default() })
     };
     let order = |command, if_match: Option<Revision>| {
-        house.control.execute(Order { caller: house.root.clone(), if_match, command })
+        house.control.execute(Order { caller: house.root.clone(), if_match, idempotency: None, command })
     };
     order(edit("First"), Some(read_at)).await.unwrap();
     let error = order(edit("Second"), Some(read_at)).await.unwrap_err();

@@ -1,47 +1,52 @@
 //! The admin API: the one way to change an installation while it runs.
 //!
-//! It has a listener of its own. Every request but a probe is decided by the same gate as the traffic: the admin API is a
-//! service with a catalogue, and management keys are allowed its endpoints. The gate sees the request as it came, except that
-//! its host is [`ADMIN_HOST`]: the listener pins the service, and no name on the network leads to it. Against DNS rebinding
-//! Host must be one of the names that the listener is known by.
+//! It has a listener of its own. Every request but a probe, and a look at what the API is, is decided by the same gate as the
+//! traffic: the admin API is a service with a catalogue, and management keys are allowed its endpoints. The gate sees the
+//! request as it came, except that its host is [`ADMIN_HOST`]: the listener pins the service, and no name on the network leads
+//! to it. Against DNS rebinding Host must be one of the names that the listener is known by.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
 //! | [`records`] | audit, decisions, check |
-//! | [`extract`], [`lines`], [`problem`] | what comes in, and what is answered where it cannot be taken |
+//! | [`routes`] | every operation, with what is said of it |
+//! | [`describe`], [`schema`], [`docs`] | the description of it all: OpenAPI 3.1, and a page for people |
+//! | [`extract`], [`lines`] | what comes in |
+//! | [`answer`], [`problem`], [`codes`] | what goes out |
 
+mod answer;
+mod codes;
+mod describe;
+mod docs;
 mod extract;
 mod keys;
 mod lines;
 mod people;
 mod problem;
 mod records;
+mod routes;
+mod schema;
 mod services;
 mod tenants;
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post};
-use axum::{Extension, Json, Router};
-use portcullis_control::store::{Channel, Origin, Page};
-use portcullis_control::{ADMIN_HOST, ADMIN_SERVICE, Caller, Command, CommandError, Control, Done, KeyRef, Order};
+use portcullis_control::store::{Channel, Origin};
+use portcullis_control::{ADMIN_HOST, ADMIN_SERVICE, Caller, Command, CommandError, Control, Done, Idempotency, Order};
 use portcullis_engine::Engine;
-use portcullis_model::credential::Kind;
 use portcullis_model::head::RequestHead;
-use portcullis_model::id::{Id, Revision};
+use portcullis_model::id::Revision;
 use portcullis_model::verdict::Reason;
-use serde::Serialize;
 use tower::ServiceExt as _;
 
-use self::extract::{Asked, At, Body as Given, IfMatch};
+use self::describe::Document;
+use self::docs::Docs;
 use self::problem::Problem;
 use crate::clock;
 use crate::enforce::{Denial, Permit, enforce};
@@ -65,6 +70,7 @@ pub(crate) struct Admin {
     /// The names by which clients may call it, lower case, without ports.
     hosts: Vec<String>,
     router: Router,
+    docs: Docs,
 }
 
 /// The names that every admin listener is known by.
@@ -79,8 +85,12 @@ impl Admin {
         hosts: &[String],
     ) -> Admin {
         let hosts = LOCAL_HOSTS.iter().map(|&host| host.to_owned()).chain(hosts.iter().cloned()).collect();
-        let router = router().with_state(Api { control: Arc::clone(&control), engine: Arc::clone(&engine) });
-        Admin { engine, control, journal, metrics, hosts, router }
+        let Document { router, json } = Document::new(routes::routes());
+        let router = router
+            .fallback(nothing_here)
+            .method_not_allowed_fallback(no_such_method)
+            .with_state(Api { control: Arc::clone(&control), engine: Arc::clone(&engine) });
+        Admin { engine, control, journal, metrics, hosts, router, docs: Docs::new(&json) }
     }
 
     /// Answers one request.
@@ -103,9 +113,12 @@ impl Admin {
             return ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
                 .into_response();
         }
+        if let Some(response) = self.docs.answer(request.method(), request.uri().path()) {
+            return response;
+        }
         let permit = match self.decide(peer, secure, &request) {
             Ok(permit) => permit,
-            Err((denial, id)) => return respond::denied(&denial, id).map(Body::new),
+            Err((denial, id)) => return denied(&denial, id),
         };
         let Some(caller) = caller(&permit, peer, &request) else {
             let detail = "the gate let this request through without a credential";
@@ -181,6 +194,22 @@ impl Admin {
     }
 }
 
+/// The answer to a call that the gate denies: what a stranger is told, and in words what its code means. All of one status and
+/// code have the same words but for the decision's id.
+fn denied(denial: &Denial, id: DecisionId) -> Response {
+    let (head, _) = respond::denied(denial, id).into_parts();
+    let code = denial.public_code().as_str();
+    let meaning = codes::CODES.iter().find(|known| known.name == code).map_or("", |known| known.meaning);
+    let detail = format!("{meaning} `portcullis decision show {id}` tells a superuser why.");
+    let mut response = Problem::new(denial.status(), code, detail.trim()).of_decision(id).into_response();
+    for (name, value) in &head.headers {
+        if name != header::CONTENT_LENGTH {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
 /// Who calls, out of what the gate has proven.
 fn caller<B>(permit: &Permit, peer: IpAddr, request: &Request<B>) -> Option<Caller> {
     let details = permit.details();
@@ -199,138 +228,27 @@ fn caller<B>(permit: &Permit, peer: IpAddr, request: &Request<B>) -> Option<Call
 impl Api {
     /// Gives an order in the caller's name.
     async fn order(&self, caller: &Caller, if_match: Option<Revision>, command: Command) -> Result<Done, Problem> {
-        let order = Order { caller: caller.clone(), if_match, command };
+        self.create(caller, if_match, None, command).await
+    }
+
+    /// Gives an order that may be the repetition of one.
+    async fn create(
+        &self,
+        caller: &Caller,
+        if_match: Option<Revision>,
+        idempotency: Option<Idempotency>,
+        command: Command,
+    ) -> Result<Done, Problem> {
+        let order = Order { caller: caller.clone(), if_match, idempotency, command };
         self.control.execute(order).await.map_err(|error: CommandError| error.into())
     }
-}
-
-fn router() -> Router<Api> {
-    let router = Router::new()
-        .route("/v1/self", get(records::own))
-        .route("/v1/installation", get(services::installation).patch(services::edit_installation))
-        .route("/v1/services", get(services::list).post(services::create))
-        .route("/v1/services/{service}", get(services::get).patch(services::edit).delete(services::remove))
-        .route("/v1/services/{service}/endpoints", get(services::endpoints))
-        .route(
-            "/v1/services/{service}/endpoints/{endpoint}",
-            get(services::endpoint).put(services::put_endpoint).delete(services::remove_endpoint),
-        )
-        .route("/v1/tenants", get(tenants::list).post(tenants::create))
-        .route("/v1/tenants/{tenant}", get(tenants::get).patch(tenants::edit))
-        .route("/v1/tenants/{tenant}/settings", get(tenants::settings))
-        .route(
-            "/v1/tenants/{tenant}/settings/{service}/{endpoint}",
-            get(tenants::get_settings).put(tenants::put_settings).delete(tenants::remove_settings),
-        )
-        .route("/v1/tenants/{tenant}/settings/{service}/{endpoint}/ip-ranges", delete(tenants::remove_range))
-        .route("/v1/tenants/{tenant}/groups", get(people::groups).post(people::create_group))
-        .route(
-            "/v1/tenants/{tenant}/groups/{group}",
-            get(people::group).patch(people::edit_group).delete(people::remove_group),
-        )
-        .route("/v1/tenants/{tenant}/applications", get(tenants::applications).post(tenants::create_application))
-        .route(
-            "/v1/tenants/{tenant}/applications/{name}",
-            get(tenants::application).delete(tenants::remove_application),
-        )
-        .route("/v1/tenants/{tenant}/users", get(people::users).post(people::create_user))
-        .route(
-            "/v1/tenants/{tenant}/users/{user}",
-            get(people::user).patch(people::edit_user).delete(people::remove_user),
-        )
-        .route("/v1/tenants/{tenant}/audit", get(records::tenant_audit))
-        .route("/v1/audit", get(records::audit))
-        .route("/v1/audit/verification", get(records::verify))
-        .route("/v1/decisions", get(records::decisions))
-        .route("/v1/decisions/{decision}", get(records::decision))
-        .route("/v1/check", post(records::check));
-    [Kind::Workspace, Kind::Tenant, Kind::Management].into_iter().fold(router, key_routes).fallback(nothing_here)
-}
-
-/// The routes of one kind of key.
-fn key_routes(router: Router<Api>, kind: Kind) -> Router<Api> {
-    let all = format!("/v1/tenants/{{tenant}}/{}s", portcullis_control::key_name(kind));
-    let one = format!("{all}/{{key}}");
-    let list =
-        get(move |State(api): State<Api>, Extension(caller): Extension<Caller>, At(tenant): At<Id>, Asked(query)| {
-            keys::list(api, caller, kind, tenant, query)
-        });
-    let show =
-        get(move |State(api): State<Api>, Extension(caller): Extension<Caller>, At((tenant, id)): At<(Id, Id)>| {
-            keys::get(api, caller, KeyRef { tenant, kind, id })
-        });
-    let revoke = post(
-        move |State(api): State<Api>,
-              Extension(caller): Extension<Caller>,
-              At((tenant, id)): At<(Id, Id)>,
-              if_match: IfMatch,
-              body: Given<keys::RevokeBody>| {
-            keys::revoke(api, caller, KeyRef { tenant, kind, id }, if_match, body)
-        },
-    );
-    let rotate = post(
-        move |State(api): State<Api>,
-              Extension(caller): Extension<Caller>,
-              At((tenant, id)): At<(Id, Id)>,
-              if_match: IfMatch,
-              body: Given<keys::RotateBody>| {
-            keys::rotate(api, caller, KeyRef { tenant, kind, id }, if_match, body)
-        },
-    );
-    let (list, show) = match kind {
-        Kind::Workspace => (list.post(keys::create_workspace), show),
-        Kind::Tenant => (list.post(keys::create_tenant), show.patch(keys::edit_tenant)),
-        Kind::Management => (list.post(keys::create_management), show.delete(keys::delete)),
-        Kind::Personal | Kind::Client => return router,
-    };
-    let router = router.route(&all, list).route(&one, show).route(&format!("{one}/revoke"), revoke);
-    if kind == Kind::Workspace { router } else { router.route(&format!("{one}/rotate"), rotate) }
 }
 
 async fn nothing_here() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", "the admin API has nothing at this path")
 }
 
-/// A page of records.
-#[derive(Serialize)]
-struct List<T> {
-    items: Vec<T>,
-    /// What to give as `after` for the next page; null at the end.
-    next: Option<u64>,
-}
-
-impl<T> List<T> {
-    fn of<S>(page: Page<S>, view: impl FnMut(S) -> T) -> List<T> {
-        List { items: page.items.into_iter().map(view).collect(), next: page.next }
-    }
-}
-
-/// A record, with its ETag.
-fn shown(changed: Revision, view: impl Serialize) -> Response {
-    let mut response = Json(view).into_response();
-    tag(&mut response, changed);
-    response
-}
-
-/// A record that was just made, with its place.
-fn created(changed: Revision, at: &str, view: impl Serialize) -> Response {
-    let mut response = (StatusCode::CREATED, Json(view)).into_response();
-    if let Ok(location) = HeaderValue::from_str(at) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    tag(&mut response, changed);
-    response
-}
-
-fn no_content() -> Response {
-    StatusCode::NO_CONTENT.into_response()
-}
-
-fn tag(response: &mut Response, changed: Revision) {
-    let mut tag = String::with_capacity(24);
-    // Writing to a string cannot fail.
-    let _ = write!(tag, "\"{changed}\"");
-    if let Ok(value) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(header::ETAG, value);
-    }
+async fn no_such_method() -> Problem {
+    let detail = "the admin API has no such method at this path: `/docs` lists what there is";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }

@@ -90,7 +90,7 @@ struct SetUp<'c> {
 
 impl SetUp<'_> {
     async fn order(&self, command: Command) -> Result<Option<Issued>, DemoError> {
-        let order = Order { caller: self.caller.clone(), if_match: None, command };
+        let order = Order { caller: self.caller.clone(), if_match: None, idempotency: None, command };
         Ok(self.control.execute(order).await?.issued)
     }
 

@@ -126,7 +126,7 @@ async fn change(store: &Store, writes: Vec<Write>, tenant: &Id) -> anyhow::Resul
         outcome: Outcome::Done { revision: to },
         details: r#"{"name":"A key like many others"}"#.to_owned(),
     };
-    Ok(Change { from, to, at, writes, audit: vec![entry] })
+    Ok(Change { from, to, at, writes, audit: vec![entry], remember: None })
 }
 
 fn key(tenant: &Id, number: u64) -> anyhow::Result<CredentialRecord> {

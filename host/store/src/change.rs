@@ -35,6 +35,36 @@ pub struct Change {
     pub writes: Vec<Write>,
     /// What the audit says of it.
     pub audit: Vec<Entry>,
+    /// For a creation that may be repeated: what its repetition is known by.
+    pub remember: Option<Remember>,
+}
+
+/// A creation that may be repeated without being done again.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Remember {
+    /// The tenant of the credential.
+    pub tenant: Id,
+    /// The credential that asks for it.
+    pub credential: Id,
+    /// The key that its caller gave to it.
+    pub key: String,
+    /// What is asked for.
+    pub fingerprint: [u8; 32],
+    /// What is made.
+    pub object: String,
+    /// What is remembered since then or longer may be forgotten.
+    pub outdated: UnixTime,
+}
+
+/// What came of a creation.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Remembered {
+    /// What was asked for.
+    pub fingerprint: [u8; 32],
+    /// What was made.
+    pub object: String,
+    /// The revision that it was made at.
+    pub revision: Revision,
 }
 
 /// All that a policy is compiled from, as of one revision. Each list is in order of creation.

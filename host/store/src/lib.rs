@@ -20,7 +20,7 @@ mod record;
 mod sqlite;
 
 pub use audit::{AuditFault, AuditReport, AuditRow, ChainReport, Entry, Outcome, RecordedOutcome, RowHash};
-pub use change::{Change, FIRST_REVISION, Fresh, GroupUse, Referring, Snapshot};
+pub use change::{Change, FIRST_REVISION, Fresh, GroupUse, Referring, Remember, Remembered, Snapshot};
 pub use decision::{DecisionFilter, DecisionItem, DecisionRecord, Gap, Which};
 pub use error::{OpenError, StoreError};
 pub use record::{

@@ -8,6 +8,7 @@ mod commit;
 mod credentials;
 mod decisions;
 mod fault;
+mod idempotency;
 mod open;
 mod read;
 mod rows;

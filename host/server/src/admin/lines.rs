@@ -2,6 +2,7 @@
 
 use portcullis_control::FieldFault;
 use portcullis_model::address::Cidr;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::problem::Problem;
@@ -10,7 +11,7 @@ use super::problem::Problem;
 const MAX_FAULTS: usize = 20;
 
 /// A text with one entry a line, or a list of entries.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a list of address ranges, or a text with one a line")]
 pub(super) enum Lines {
     /// One entry a line; empty lines do not count.

@@ -1,26 +1,33 @@
 //! `/v1/tenants/{tenant}/groups` and `/users`: what keys depend on.
 
 use axum::extract::State;
-use axum::response::Response;
 use axum::{Extension, Json};
 use portcullis_control::store::{GroupKind, GroupRecord, Stored, UserRecord};
 use portcullis_control::{Caller, Command, GroupEdit, NewGroup, NewUser, UserEdit};
 use portcullis_model::id::Id;
 use portcullis_model::source::{Permission, Role, UserState};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::extract::{Asked, At, Body, Confirm, IfMatch, Paged};
+use super::answer::{Created, List, Removed, Shown, created, shown};
+use super::extract::{Asked, At, Body, Confirm, Creation, IfMatch, Paged};
 use super::problem::Problem;
-use super::{Api, List, created, no_content, shown};
+use super::{Api, schema};
 
 /// A group.
-#[derive(Serialize)]
-struct GroupView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Group")]
+pub(super) struct GroupView {
+    #[schemars(with = "schema::Id")]
     id: Id,
     name: String,
+    #[schemars(with = "schema::GroupKind")]
     r#type: GroupKind,
+    #[schemars(with = "Vec<schema::Permission>")]
     permissions: Vec<Permission>,
+    /// When it was made, as RFC 3339.
     created_at: String,
+    /// The revision that changed it last, which is its `ETag`.
     changed: u64,
 }
 
@@ -39,15 +46,18 @@ impl GroupView {
 }
 
 /// A group to be made.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GroupBody {
+    #[schemars(with = "schema::Id")]
     id: Id,
     #[serde(default)]
     name: String,
     #[serde(default = "for_tenant_keys")]
+    #[schemars(with = "schema::GroupKind")]
     r#type: GroupKind,
     #[serde(default)]
+    #[schemars(with = "Vec<schema::Permission>")]
     permissions: Vec<Permission>,
 }
 
@@ -56,10 +66,11 @@ fn for_tenant_keys() -> GroupKind {
 }
 
 /// What changes of a group.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GroupPatch {
     name: Option<String>,
+    #[schemars(with = "Option<Vec<schema::Permission>>")]
     permissions: Option<Vec<Permission>>,
 }
 
@@ -68,7 +79,7 @@ pub(super) async fn groups(
     Extension(caller): Extension<Caller>,
     At(tenant): At<Id>,
     Paged(paging): Paged,
-) -> Result<Json<List<impl Serialize>>, Problem> {
+) -> Result<Json<List<GroupView>>, Problem> {
     let page = api.control.tenant_view(&caller, &tenant).await?.groups(paging).await?;
     Ok(Json(List::of(page, GroupView::of)))
 }
@@ -77,20 +88,20 @@ pub(super) async fn create_group(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At(tenant): At<Id>,
-    Body(body): Body<GroupBody>,
-) -> Result<Response, Problem> {
+    Creation(body, idempotency): Creation<GroupBody>,
+) -> Result<Created<GroupView>, Problem> {
     let id = body.id.clone();
     let new = NewGroup { id: body.id, name: body.name, kind: body.r#type, permissions: body.permissions };
-    api.order(&caller, None, Command::CreateGroup(tenant.clone(), new)).await?;
+    let done = api.create(&caller, None, idempotency, Command::CreateGroup(tenant.clone(), new)).await?;
     let stored = api.control.tenant_view(&caller, &tenant).await?.group(&id).await?;
-    Ok(created(stored.changed, &format!("/v1/tenants/{tenant}/groups/{id}"), GroupView::of(stored)))
+    Ok(created(done.repetition, stored.changed, format!("/v1/tenants/{tenant}/groups/{id}"), GroupView::of(stored)))
 }
 
 pub(super) async fn group(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((tenant, id)): At<(Id, Id)>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<GroupView>, Problem> {
     let stored = api.control.tenant_view(&caller, &tenant).await?.group(&id).await?;
     Ok(shown(stored.changed, GroupView::of(stored)))
 }
@@ -101,7 +112,7 @@ pub(super) async fn edit_group(
     At((tenant, id)): At<(Id, Id)>,
     IfMatch(if_match): IfMatch,
     Body(patch): Body<GroupPatch>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<GroupView>, Problem> {
     let edit = GroupEdit { name: patch.name, permissions: patch.permissions };
     state.order(&caller, if_match, Command::EditGroup(tenant.clone(), id.clone(), edit)).await?;
     group(state, Extension(caller), At((tenant, id))).await
@@ -112,20 +123,27 @@ pub(super) async fn remove_group(
     Extension(caller): Extension<Caller>,
     At((tenant, id)): At<(Id, Id)>,
     IfMatch(if_match): IfMatch,
-) -> Result<Response, Problem> {
+) -> Result<Removed, Problem> {
     api.order(&caller, if_match, Command::RemoveGroup(tenant, id)).await?;
-    Ok(no_content())
+    Ok(Removed)
 }
 
 /// A user.
-#[derive(Serialize)]
-struct UserView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "User")]
+pub(super) struct UserView {
+    #[schemars(with = "schema::Id")]
     id: Id,
     name: String,
+    #[schemars(with = "schema::Role")]
     role: Role,
+    #[schemars(with = "schema::UserState")]
     state: UserState,
+    #[schemars(with = "Option<schema::Id>")]
     group: Option<Id>,
+    /// When it was made, as RFC 3339.
     created_at: String,
+    /// The revision that changed it last, which is its `ETag`.
     changed: u64,
 }
 
@@ -145,23 +163,29 @@ impl UserView {
 }
 
 /// A user to be made.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserBody {
+    #[schemars(with = "schema::Id")]
     id: Id,
     #[serde(default)]
     name: String,
+    #[schemars(with = "schema::Role")]
     role: Role,
+    #[schemars(with = "Option<schema::Id>")]
     group: Option<Id>,
 }
 
 /// What changes of a user.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserPatch {
     name: Option<String>,
+    #[schemars(with = "Option<schema::Role>")]
     role: Option<Role>,
+    #[schemars(with = "Option<schema::UserState>")]
     state: Option<UserState>,
+    #[schemars(with = "Option<schema::Id>")]
     group: Option<Id>,
 }
 
@@ -170,7 +194,7 @@ pub(super) async fn users(
     Extension(caller): Extension<Caller>,
     At(tenant): At<Id>,
     Paged(paging): Paged,
-) -> Result<Json<List<impl Serialize>>, Problem> {
+) -> Result<Json<List<UserView>>, Problem> {
     let page = api.control.tenant_view(&caller, &tenant).await?.users(paging).await?;
     Ok(Json(List::of(page, UserView::of)))
 }
@@ -179,20 +203,20 @@ pub(super) async fn create_user(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At(tenant): At<Id>,
-    Body(body): Body<UserBody>,
-) -> Result<Response, Problem> {
+    Creation(body, idempotency): Creation<UserBody>,
+) -> Result<Created<UserView>, Problem> {
     let id = body.id.clone();
     let new = NewUser { id: body.id, name: body.name, role: body.role, group: body.group };
-    api.order(&caller, None, Command::CreateUser(tenant.clone(), new)).await?;
+    let done = api.create(&caller, None, idempotency, Command::CreateUser(tenant.clone(), new)).await?;
     let stored = api.control.tenant_view(&caller, &tenant).await?.user(&id).await?;
-    Ok(created(stored.changed, &format!("/v1/tenants/{tenant}/users/{id}"), UserView::of(stored)))
+    Ok(created(done.repetition, stored.changed, format!("/v1/tenants/{tenant}/users/{id}"), UserView::of(stored)))
 }
 
 pub(super) async fn user(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((tenant, id)): At<(Id, Id)>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<UserView>, Problem> {
     let stored = api.control.tenant_view(&caller, &tenant).await?.user(&id).await?;
     Ok(shown(stored.changed, UserView::of(stored)))
 }
@@ -203,7 +227,7 @@ pub(super) async fn edit_user(
     At((tenant, id)): At<(Id, Id)>,
     IfMatch(if_match): IfMatch,
     Body(patch): Body<UserPatch>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<UserView>, Problem> {
     let edit = UserEdit { name: patch.name, role: patch.role, state: patch.state, group: patch.group };
     state.order(&caller, if_match, Command::EditUser(tenant.clone(), id.clone(), edit)).await?;
     user(state, Extension(caller), At((tenant, id))).await
@@ -215,7 +239,7 @@ pub(super) async fn remove_user(
     At((tenant, id)): At<(Id, Id)>,
     IfMatch(if_match): IfMatch,
     Asked(confirm): Asked<Confirm>,
-) -> Result<Response, Problem> {
+) -> Result<Removed, Problem> {
     api.order(&caller, if_match, Command::RemoveUser(tenant, id, confirm.confirmation())).await?;
-    Ok(no_content())
+    Ok(Removed)
 }

@@ -5,34 +5,59 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use portcullis_control::store::StoreError;
 use portcullis_control::{CommandError, Failed, FieldFault, Refused};
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::journal::DecisionId;
+
 /// A problem: what went wrong and how to mend it. It holds no secret.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Problem {
+    /// Always `about:blank`: the code tells what it is.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The status.
     status: u16,
     /// What programs go by.
     code: &'static str,
-    /// What people read.
-    detail: String,
+    /// What people read: the fault and the way out.
+    detail: Box<str>,
     /// Each field that is wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     faults: Vec<Fault>,
+    /// The decision, where the gate denied it: what an administrator can look for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<Box<str>>,
 }
 
-#[derive(Debug, Serialize)]
+/// A field that is wrong.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Fault {
+    /// The field, with an index where it is in a list: `ip_allowlist[2]`. Empty for the body as a whole.
     field: String,
+    /// What is wrong and what would be right.
     detail: String,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Problem {
         let title = status.canonical_reason().unwrap_or("Error");
-        Problem { kind: "about:blank", title, status: status.as_u16(), code, detail: detail.into(), faults: Vec::new() }
+        Problem {
+            kind: "about:blank",
+            title,
+            status: status.as_u16(),
+            code,
+            detail: detail.into().into(),
+            faults: Vec::new(),
+            decision: None,
+        }
+    }
+
+    /// The same, of a decision of the gate.
+    pub(super) fn of_decision(self, id: DecisionId) -> Problem {
+        Problem { decision: Some(id.to_string().into()), ..self }
     }
 
     /// Fields that cannot be what they are.
@@ -48,7 +73,11 @@ impl From<Refused> for Problem {
         let status = match &refused {
             Refused::Forbidden(_) => StatusCode::FORBIDDEN,
             Refused::NotFound { .. } => StatusCode::NOT_FOUND,
-            Refused::Exists { .. } | Refused::State { .. } | Refused::Unconfirmed { .. } => StatusCode::CONFLICT,
+            Refused::Exists { .. }
+            | Refused::State { .. }
+            | Refused::Unconfirmed { .. }
+            | Refused::IdempotencyInProgress => StatusCode::CONFLICT,
+            Refused::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Refused::Changed { .. } => StatusCode::PRECONDITION_FAILED,
             Refused::Invalid(faults) => return Problem::invalid(faults.clone()),
         };

@@ -13,24 +13,29 @@ use portcullis_model::answer::Details;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_model::verdict::Reason;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::answer::List;
 use super::extract::{Asked, At, Paged, bounded, paging};
 use super::keys::who;
 use super::problem::Problem;
-use super::{Api, List};
+use super::{Api, schema};
 use crate::enforce::cause_name;
 use crate::journal::DecisionId;
 use crate::report::{DecidedFacts, Explained};
 
 /// An entry of the audit.
-#[derive(Serialize)]
-struct AuditView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditEntry")]
+pub(super) struct AuditView {
+    #[schemars(with = "schema::Id")]
     tenant: Id,
     number: u64,
     at: String,
     by: String,
+    #[schemars(with = "Option<schema::Id>")]
     credential: Option<Id>,
     channel: &'static str,
     address: Option<IpAddr>,
@@ -42,6 +47,8 @@ struct AuditView {
     revision: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
+    /// What was asked for, without secrets.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     details: Box<RawValue>,
     hash: String,
 }
@@ -76,7 +83,7 @@ pub(super) async fn audit(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Paged(paging): Paged,
-) -> Result<Json<List<impl Serialize>>, Problem> {
+) -> Result<Json<List<AuditView>>, Problem> {
     let page = api.control.system_view(&caller)?.audit(paging).await?;
     Ok(Json(List::of(page, AuditView::of)))
 }
@@ -86,7 +93,7 @@ pub(super) async fn tenant_audit(
     Extension(caller): Extension<Caller>,
     At(tenant): At<Id>,
     Paged(paging): Paged,
-) -> Result<Json<List<impl Serialize>>, Problem> {
+) -> Result<Json<List<AuditView>>, Problem> {
     let page = api.control.tenant_view(&caller, &tenant).await?.audit(paging).await?;
     Ok(Json(List::of(page, AuditView::of)))
 }
@@ -96,16 +103,17 @@ fn hex(hash: &RowHash) -> String {
 }
 
 /// What recomputing the chains found.
-#[derive(Serialize)]
-struct Verification {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Verification {
     intact: bool,
     chains: Vec<Chain>,
     /// What a chain by itself cannot show.
     unproven: &'static str,
 }
 
-#[derive(Serialize)]
-struct Chain {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Chain {
+    #[schemars(with = "schema::Id")]
     tenant: Id,
     rows: u64,
     newest: String,
@@ -115,7 +123,7 @@ struct Chain {
 pub(super) async fn verify(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-) -> Result<Json<impl Serialize>, Problem> {
+) -> Result<Json<Verification>, Problem> {
     let report = api.control.system_view(&caller)?.verify_audit().await?;
     let chains: Vec<Chain> = report
         .chains
@@ -136,29 +144,32 @@ pub(super) async fn verify(
 }
 
 /// A decision.
-#[derive(Serialize)]
-struct DecisionView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Decision")]
+pub(super) struct DecisionView {
     id: String,
     at: String,
     verdict: &'static str,
     reason: Option<&'static str>,
     reason_text: Option<&'static str>,
     status: Option<u16>,
-    facts: Option<serde_json::Value>,
+    facts: Option<DecidedFacts>,
     observed: Vec<&'static str>,
 }
 
 /// Decisions of which nothing is known but how many they were.
-#[derive(Serialize)]
-struct GapView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DecisionGap")]
+pub(super) struct GapView {
     gap: u64,
     first: String,
     last: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
-enum ItemView {
+#[schemars(rename = "DecisionItem")]
+pub(super) enum ItemView {
     Decision(Box<DecisionView>),
     Gap(GapView),
 }
@@ -175,25 +186,30 @@ impl DecisionView {
             reason: cause_name(record.reason),
             reason_text: reason.map(Reason::text),
             status: reason.map(Reason::status),
-            facts: details.as_ref().and_then(|details| serde_json::to_value(DecidedFacts::of(&details.facts)).ok()),
+            facts: details.as_ref().map(|details| DecidedFacts::of(&details.facts)),
             observed: details.iter().flat_map(|details| &details.observed).map(|reason| reason.name()).collect(),
         }
     }
 }
 
 /// `?denied=true&reason=NAME&after=ID&limit=N`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DecisionQuery {
+    /// Denials alone.
     #[serde(default)]
     denied: bool,
+    /// Denials of this reason alone, by its name.
     reason: Option<String>,
+    /// `next` of the page before.
     after: Option<String>,
+    /// The most decisions: 50 where it is left out.
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct Decisions {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Decisions {
     items: Vec<ItemView>,
     next: Option<String>,
 }
@@ -202,7 +218,7 @@ pub(super) async fn decisions(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Asked(query): Asked<DecisionQuery>,
-) -> Result<Json<impl Serialize>, Problem> {
+) -> Result<Json<Decisions>, Problem> {
     let invalid = |field: &str, what: String| {
         Problem::invalid(vec![portcullis_control::FieldFault { field: field.to_owned(), what }])
     };
@@ -241,7 +257,7 @@ pub(super) async fn decision(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At(text): At<String>,
-) -> Result<Json<impl Serialize>, Problem> {
+) -> Result<Json<DecisionView>, Problem> {
     let missing = || Problem::from(portcullis_control::Refused::NotFound { kind: "decision", id: text.clone() });
     let id: DecisionId = text.parse().map_err(|_| missing())?;
     let record = api.control.system_view(&caller)?.decision(id.0, &text).await?;
@@ -249,9 +265,10 @@ pub(super) async fn decision(
 }
 
 /// `?at=TIME`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckQuery {
+    /// The time of the request, as RFC 3339: now where it is left out.
     at: Option<String>,
 }
 
@@ -261,7 +278,7 @@ pub(super) async fn check(
     Extension(caller): Extension<Caller>,
     Asked(query): Asked<CheckQuery>,
     request: Request,
-) -> Result<Json<impl Serialize>, Problem> {
+) -> Result<Json<Explained>, Problem> {
     api.control.system_view(&caller)?;
     let at = query.at.map(|text| text.parse::<UnixTime>()).transpose().map_err(|error| {
         Problem::invalid(vec![portcullis_control::FieldFault { field: "at".to_owned(), what: error.to_string() }])
@@ -271,27 +288,31 @@ pub(super) async fn check(
     let explanation = api.engine.explain(portcullis_engine::Request::new(&head, now)).map_err(|error| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", format!("{error}, so there is no verdict"))
     })?;
-    serde_json::to_value(Explained::of(&explanation))
-        .map(Json)
-        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the explanation cannot be written"))
+    Ok(Json(Explained::of(&explanation)))
 }
 
 /// The key that the caller used.
-#[derive(Serialize)]
-struct SelfView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Self")]
+pub(super) struct SelfView {
+    #[schemars(with = "schema::Id")]
     tenant: Id,
+    #[schemars(with = "schema::Id")]
     credential: Id,
     name: String,
+    #[schemars(with = "Option<schema::Id>")]
     user: Option<Id>,
     superuser: bool,
+    #[schemars(with = "Option<schema::Expiry>")]
     expires: Option<Expiry>,
+    #[schemars(with = "Vec<schema::EndpointRef>")]
     endpoints: Vec<EndpointRef>,
 }
 
 pub(super) async fn own(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-) -> Result<Json<impl Serialize>, Problem> {
+) -> Result<Json<SelfView>, Problem> {
     let record = api.control.own_key(&caller).await?.record;
     Ok(Json(SelfView {
         superuser: caller.is_superuser(),

@@ -1,32 +1,39 @@
 //! `/v1/installation`, `/v1/services`: what is guarded, and how.
 
+use std::borrow::Cow;
+
 use axum::extract::State;
-use axum::response::Response;
 use axum::{Extension, Json};
 use portcullis_control::store::{Delivery, Preflight, ServiceRecord, Stored};
 use portcullis_control::{Caller, Command, NewService, Preset, ServiceEdit};
 use portcullis_model::address::Cidr;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{Endpoint, HostPattern, Installation, Presentation};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::extract::{Asked, At, Body, Confirm, IfMatch};
+use super::answer::{Created, List, Removed, Shown, created, shown};
+use super::extract::{Asked, At, Body, Confirm, Creation, IfMatch};
 use super::problem::Problem;
-use super::{Api, List, created, no_content, shown};
+use super::{Api, schema};
 
 /// What holds for the whole installation.
-#[derive(Serialize)]
-struct InstallationView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Installation")]
+pub(super) struct InstallationView {
+    #[schemars(with = "Vec<schema::Cidr>")]
     trusted_proxies: Vec<Cidr>,
     clock_skew_s: u32,
     max_staleness_s: u32,
+    /// The revision that changed it last, which is its `ETag`.
     changed: u64,
 }
 
 /// What changes of it.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InstallationEdit {
+    #[schemars(with = "Option<Vec<schema::Cidr>>")]
     trusted_proxies: Option<Vec<Cidr>>,
     clock_skew_s: Option<u32>,
     max_staleness_s: Option<u32>,
@@ -35,7 +42,7 @@ pub(super) struct InstallationEdit {
 pub(super) async fn installation(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<InstallationView>, Problem> {
     let stored = api.control.system_view(&caller)?.installation().await?;
     Ok(shown(stored.changed, InstallationView::of(&stored)))
 }
@@ -45,7 +52,7 @@ pub(super) async fn edit_installation(
     Extension(caller): Extension<Caller>,
     IfMatch(if_match): IfMatch,
     Body(edit): Body<InstallationEdit>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<InstallationView>, Problem> {
     let stored = api.control.system_view(&caller)?.installation().await?;
     // Between the reading and the change nobody else may change it, or the fields left out would go back.
     let if_match = if_match.or(Some(stored.changed));
@@ -73,18 +80,27 @@ impl InstallationView {
 }
 
 /// A service.
-#[derive(Serialize)]
-struct ServiceView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Service")]
+pub(super) struct ServiceView {
+    #[schemars(with = "schema::Id")]
     id: Id,
     name: String,
+    #[schemars(with = "Vec<schema::HostPattern>")]
     hosts: Vec<HostPattern>,
     prefix: String,
+    #[schemars(with = "Option<schema::Id>")]
     tenant: Option<Id>,
+    #[schemars(with = "Vec<schema::Presentation>")]
     accept: Vec<Presentation>,
     #[serde(flatten)]
+    #[schemars(with = "schema::Delivery")]
     delivery: Delivery,
+    #[schemars(with = "Vec<schema::Endpoint>")]
     endpoints: Vec<Endpoint>,
+    /// When it was made, as RFC 3339.
     created_at: String,
+    /// The revision that changed it last, which is its `ETag`.
     changed: u64,
 }
 
@@ -107,23 +123,28 @@ impl ServiceView {
 }
 
 /// A service to be made.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ServiceBody {
+    #[schemars(with = "schema::Id")]
     id: Id,
     #[serde(default)]
     name: String,
+    #[schemars(with = "Vec<schema::HostPattern>")]
     hosts: Vec<HostPattern>,
     #[serde(default = "root")]
     prefix: String,
+    #[schemars(with = "Option<schema::Id>")]
     tenant: Option<Id>,
     #[serde(default = "Presentation::usual")]
+    #[schemars(with = "Vec<schema::Presentation>")]
     accept: Vec<Presentation>,
     upstream: String,
     #[serde(default = "yes")]
     preserve_host: bool,
     #[serde(default = "usual_timeout")]
     response_timeout_s: u32,
+    #[schemars(with = "Option<schema::Preflight>")]
     preflight: Option<Preflight>,
     preset: Option<String>,
 }
@@ -141,17 +162,20 @@ fn usual_timeout() -> u32 {
 }
 
 /// What changes of a service.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ServicePatch {
     name: Option<String>,
+    #[schemars(with = "Option<Vec<schema::HostPattern>>")]
     hosts: Option<Vec<HostPattern>>,
+    #[schemars(with = "Option<Vec<schema::Presentation>>")]
     accept: Option<Vec<Presentation>>,
     upstream: Option<String>,
     preserve_host: Option<bool>,
     response_timeout_s: Option<u32>,
     /// `null` takes the rule away.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<Option<schema::Preflight>>")]
     preflight: Option<Option<Preflight>>,
 }
 
@@ -163,7 +187,7 @@ fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(json: D) -> Resu
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-) -> Result<Json<List<impl Serialize>>, Problem> {
+) -> Result<Json<List<ServiceView>>, Problem> {
     let services = api.control.system_view(&caller)?.services().await?;
     Ok(Json(List { items: services.into_iter().map(ServiceView::of).collect(), next: None }))
 }
@@ -171,8 +195,8 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Body(body): Body<ServiceBody>,
-) -> Result<Response, Problem> {
+    Creation(body, idempotency): Creation<ServiceBody>,
+) -> Result<Created<ServiceView>, Problem> {
     let preset = body.preset.map(|name| {
         let unknown = format!("there is no preset `{name}`: `antavo` is one");
         let fault = portcullis_control::FieldFault { field: "preset".to_owned(), what: unknown };
@@ -193,16 +217,16 @@ pub(super) async fn create(
         },
         preset: preset.transpose()?,
     };
-    api.order(&caller, None, Command::CreateService(new)).await?;
+    let done = api.create(&caller, None, idempotency, Command::CreateService(new)).await?;
     let stored = api.control.system_view(&caller)?.service(&body.id).await?;
-    Ok(created(stored.changed, &format!("/v1/services/{}", body.id), ServiceView::of(stored)))
+    Ok(created(done.repetition, stored.changed, format!("/v1/services/{}", body.id), ServiceView::of(stored)))
 }
 
 pub(super) async fn get(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At(id): At<Id>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<ServiceView>, Problem> {
     let stored = api.control.system_view(&caller)?.service(&id).await?;
     Ok(shown(stored.changed, ServiceView::of(stored)))
 }
@@ -213,7 +237,7 @@ pub(super) async fn edit(
     At(id): At<Id>,
     IfMatch(if_match): IfMatch,
     Body(patch): Body<ServicePatch>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<ServiceView>, Problem> {
     let stored = api.control.system_view(&caller)?.service(&id).await?;
     let now = stored.record.delivery;
     let delivery = Delivery {
@@ -237,36 +261,56 @@ pub(super) async fn remove(
     At(id): At<Id>,
     IfMatch(if_match): IfMatch,
     Asked(confirm): Asked<Confirm>,
-) -> Result<Response, Problem> {
+) -> Result<Removed, Problem> {
     api.order(&caller, if_match, Command::RemoveService(id, confirm.confirmation())).await?;
-    Ok(no_content())
+    Ok(Removed)
 }
 
 pub(super) async fn endpoints(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At(id): At<Id>,
-) -> Result<Json<List<Endpoint>>, Problem> {
+) -> Result<Json<List<EndpointView>>, Problem> {
     let stored = api.control.system_view(&caller)?.service(&id).await?;
-    Ok(Json(List { items: stored.record.service.endpoints, next: None }))
+    Ok(Json(List { items: stored.record.service.endpoints.into_iter().map(EndpointView).collect(), next: None }))
 }
 
 pub(super) async fn endpoint(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((service, id)): At<(Id, Id)>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<EndpointView>, Problem> {
     let stored = api.control.system_view(&caller)?.endpoint(&service, &id).await?;
-    Ok(shown(stored.changed, stored.record))
+    Ok(shown(stored.changed, EndpointView(stored.record)))
+}
+
+/// An endpoint.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct EndpointView(Endpoint);
+
+impl JsonSchema for EndpointView {
+    fn schema_name() -> Cow<'static, str> {
+        schema::Endpoint::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        schema::Endpoint::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        schema::Endpoint::json_schema(generator)
+    }
 }
 
 /// An endpoint without its id, which stands in the path.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EndpointBody {
     #[serde(default)]
     name: String,
     #[serde(default)]
+    #[schemars(with = "schema::Methods")]
     methods: portcullis_model::method::Methods,
     #[serde(default)]
     paths: Vec<String>,
@@ -286,7 +330,7 @@ pub(super) async fn put_endpoint(
     Extension(caller): Extension<Caller>,
     At((service, id)): At<(Id, Id)>,
     Body(body): Body<EndpointBody>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<EndpointView>, Problem> {
     let endpoint = Endpoint {
         id: id.clone(),
         name: body.name,
@@ -301,7 +345,7 @@ pub(super) async fn put_endpoint(
     };
     api.order(&caller, None, Command::PutEndpoint(service.clone(), Box::new(endpoint))).await?;
     let stored = api.control.system_view(&caller)?.endpoint(&service, &id).await?;
-    Ok(shown(stored.changed, stored.record))
+    Ok(shown(stored.changed, EndpointView(stored.record)))
 }
 
 pub(super) async fn remove_endpoint(
@@ -309,8 +353,8 @@ pub(super) async fn remove_endpoint(
     Extension(caller): Extension<Caller>,
     At((service, endpoint)): At<(Id, Id)>,
     Asked(confirm): Asked<Confirm>,
-) -> Result<Response, Problem> {
+) -> Result<Removed, Problem> {
     let endpoint = EndpointRef { service, endpoint };
     api.order(&caller, None, Command::RemoveEndpoint(endpoint, confirm.confirmation())).await?;
-    Ok(no_content())
+    Ok(Removed)
 }

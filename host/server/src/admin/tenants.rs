@@ -1,35 +1,42 @@
 //! `/v1/tenants` and what tenants set: modules, settings per endpoint, applications.
 
 use axum::extract::State;
-use axum::response::Response;
 use axum::{Extension, Json};
 use portcullis_control::store::{ApplicationRecord, Stored, TenantRecord};
 use portcullis_control::{Caller, Command, NewApplication, NewTenant, SettingsOf, TenantEdit};
 use portcullis_model::address::Cidr;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{EndpointSettings, Module, SignatureMode, TenantState};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::extract::{Asked, At, Body, IfMatch, Paged};
+use super::answer::{Created, List, Removed, Shown, created, shown};
+use super::extract::{Asked, At, Body, Creation, IfMatch, Paged};
 use super::lines::{Lines, ranges};
 use super::problem::Problem;
-use super::{Api, List, created, no_content, shown};
+use super::{Api, schema};
 
 /// How many tenant keys a tenant may have where nobody says.
 const USUAL_KEY_LIMIT: u32 = 100;
 
 /// A tenant.
-#[derive(Serialize)]
-struct TenantView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Tenant")]
+pub(super) struct TenantView {
+    #[schemars(with = "schema::Id")]
     id: Id,
     name: String,
+    #[schemars(with = "schema::TenantState")]
     state: TenantState,
+    #[schemars(with = "Vec<schema::Module>")]
     modules: Vec<Module>,
     key_limit: u32,
     /// Tenant keys that are active and unexpired; only where one tenant is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys_in_use: Option<u64>,
+    /// When it was made, as RFC 3339.
     created_at: String,
+    /// The revision that changed it last, which is its `ETag`.
     changed: u64,
 }
 
@@ -50,13 +57,15 @@ impl TenantView {
 }
 
 /// A tenant to be made.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantBody {
+    #[schemars(with = "schema::Id")]
     id: Id,
     #[serde(default)]
     name: String,
     #[serde(default)]
+    #[schemars(with = "Vec<schema::Module>")]
     modules: Vec<Module>,
     #[serde(default = "usual_key_limit")]
     key_limit: u32,
@@ -67,11 +76,13 @@ fn usual_key_limit() -> u32 {
 }
 
 /// What changes of a tenant.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantPatch {
     name: Option<String>,
+    #[schemars(with = "Option<schema::TenantState>")]
     state: Option<TenantState>,
+    #[schemars(with = "Option<Vec<schema::Module>>")]
     modules: Option<Vec<Module>>,
     key_limit: Option<u32>,
 }
@@ -80,7 +91,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Paged(paging): Paged,
-) -> Result<Json<List<impl Serialize>>, Problem> {
+) -> Result<Json<List<TenantView>>, Problem> {
     let page = api.control.system_view(&caller)?.tenants(paging).await?;
     Ok(Json(List::of(page, |stored| TenantView::of(&stored, None))))
 }
@@ -88,21 +99,21 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Body(body): Body<TenantBody>,
-) -> Result<Response, Problem> {
+    Creation(body, idempotency): Creation<TenantBody>,
+) -> Result<Created<TenantView>, Problem> {
     let id = body.id.clone();
     let new = NewTenant { id: body.id, name: body.name, modules: body.modules, key_limit: body.key_limit };
-    api.order(&caller, None, Command::CreateTenant(new)).await?;
+    let done = api.create(&caller, None, idempotency, Command::CreateTenant(new)).await?;
     let view = api.control.tenant_view(&caller, &id).await?;
     let stored = view.tenant();
-    Ok(created(stored.changed, &format!("/v1/tenants/{id}"), TenantView::of(stored, Some(0))))
+    Ok(created(done.repetition, stored.changed, format!("/v1/tenants/{id}"), TenantView::of(stored, Some(0))))
 }
 
 pub(super) async fn get(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At(id): At<Id>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<TenantView>, Problem> {
     let view = api.control.tenant_view(&caller, &id).await?;
     let stored = view.tenant();
     Ok(shown(stored.changed, TenantView::of(stored, Some(view.live_keys().await?))))
@@ -114,18 +125,23 @@ pub(super) async fn edit(
     At(id): At<Id>,
     IfMatch(if_match): IfMatch,
     Body(patch): Body<TenantPatch>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<TenantView>, Problem> {
     let edit = TenantEdit { name: patch.name, state: patch.state, modules: patch.modules, key_limit: patch.key_limit };
     state.order(&caller, if_match, Command::EditTenant(id.clone(), edit)).await?;
     get(state, Extension(caller), At(id)).await
 }
 
 /// What a tenant has set for an endpoint.
-#[derive(Serialize)]
-struct SettingsView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Settings")]
+pub(super) struct SettingsView {
+    #[schemars(with = "schema::EndpointRef")]
     endpoint: EndpointRef,
+    #[schemars(with = "Vec<schema::Cidr>")]
     ip_ranges: Vec<Cidr>,
+    #[schemars(with = "schema::SignatureMode")]
     signature: SignatureMode,
+    /// The revision that changed it last, which is its `ETag`.
     changed: u64,
 }
 
@@ -137,19 +153,21 @@ impl SettingsView {
 }
 
 /// The settings of an endpoint, as a whole.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SettingsBody {
     #[serde(default)]
     ip_ranges: Lines,
     #[serde(default)]
+    #[schemars(with = "schema::SignatureMode")]
     signature: SignatureMode,
 }
 
 /// `?entry=RANGE`: a range has a slash, which no path of ours may.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
+    /// The range, percent-encoded.
     entry: String,
 }
 
@@ -157,7 +175,7 @@ pub(super) async fn settings(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At(tenant): At<Id>,
-) -> Result<Json<List<impl Serialize>>, Problem> {
+) -> Result<Json<List<SettingsView>>, Problem> {
     let settings = api.control.tenant_view(&caller, &tenant).await?.settings().await?;
     Ok(Json(List { items: settings.into_iter().map(SettingsView::of).collect(), next: None }))
 }
@@ -166,7 +184,7 @@ pub(super) async fn get_settings(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((tenant, service, endpoint)): At<(Id, Id, Id)>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<SettingsView>, Problem> {
     let endpoint = EndpointRef { service, endpoint };
     let settings = api.control.tenant_view(&caller, &tenant).await?.settings().await?;
     let stored = settings.into_iter().find(|stored| stored.record.endpoint == endpoint).ok_or_else(|| {
@@ -181,7 +199,7 @@ pub(super) async fn put_settings(
     At((tenant, service, endpoint)): At<(Id, Id, Id)>,
     IfMatch(if_match): IfMatch,
     Body(body): Body<SettingsBody>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<SettingsView>, Problem> {
     let settings = SettingsOf {
         endpoint: EndpointRef { service: service.clone(), endpoint: endpoint.clone() },
         ip_ranges: ranges("ip_ranges", body.ip_ranges)?,
@@ -197,7 +215,7 @@ pub(super) async fn remove_range(
     At((tenant, service, endpoint)): At<(Id, Id, Id)>,
     IfMatch(if_match): IfMatch,
     Asked(Entry { entry }): Asked<Entry>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<SettingsView>, Problem> {
     let range: Cidr = entry.parse().map_err(|error: portcullis_model::address::CidrError| {
         Problem::invalid(vec![portcullis_control::FieldFault { field: "entry".to_owned(), what: error.to_string() }])
     })?;
@@ -211,17 +229,21 @@ pub(super) async fn remove_settings(
     Extension(caller): Extension<Caller>,
     At((tenant, service, endpoint)): At<(Id, Id, Id)>,
     IfMatch(if_match): IfMatch,
-) -> Result<Response, Problem> {
+) -> Result<Removed, Problem> {
     api.order(&caller, if_match, Command::RemoveSettings(tenant, EndpointRef { service, endpoint })).await?;
-    Ok(no_content())
+    Ok(Removed)
 }
 
 /// An application.
-#[derive(Serialize)]
-struct ApplicationView {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Application")]
+pub(super) struct ApplicationView {
+    #[schemars(with = "schema::Id")]
     id: Id,
     name: String,
+    /// When it was made, as RFC 3339.
     created_at: String,
+    /// The revision that changed it last, which is its `ETag`.
     changed: u64,
 }
 
@@ -237,9 +259,10 @@ impl ApplicationView {
 }
 
 /// An application to be made.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ApplicationBody {
+    #[schemars(with = "schema::Id")]
     id: Id,
     #[serde(default)]
     name: String,
@@ -250,7 +273,7 @@ pub(super) async fn applications(
     Extension(caller): Extension<Caller>,
     At(tenant): At<Id>,
     Paged(paging): Paged,
-) -> Result<Json<List<impl Serialize>>, Problem> {
+) -> Result<Json<List<ApplicationView>>, Problem> {
     let page = api.control.tenant_view(&caller, &tenant).await?.applications(paging).await?;
     Ok(Json(List::of(page, ApplicationView::of)))
 }
@@ -259,21 +282,21 @@ pub(super) async fn create_application(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At(tenant): At<Id>,
-    Body(body): Body<ApplicationBody>,
-) -> Result<Response, Problem> {
+    Creation(body, idempotency): Creation<ApplicationBody>,
+) -> Result<Created<ApplicationView>, Problem> {
     let id = body.id.clone();
     let new = NewApplication { id: body.id, name: body.name };
-    api.order(&caller, None, Command::CreateApplication(tenant.clone(), new)).await?;
+    let done = api.create(&caller, None, idempotency, Command::CreateApplication(tenant.clone(), new)).await?;
     let stored = api.control.tenant_view(&caller, &tenant).await?.application(&id).await?;
     let at = format!("/v1/tenants/{tenant}/applications/{id}");
-    Ok(created(stored.changed, &at, ApplicationView::of(stored)))
+    Ok(created(done.repetition, stored.changed, at, ApplicationView::of(stored)))
 }
 
 pub(super) async fn application(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((tenant, id)): At<(Id, Id)>,
-) -> Result<Response, Problem> {
+) -> Result<Shown<ApplicationView>, Problem> {
     let stored = api.control.tenant_view(&caller, &tenant).await?.application(&id).await?;
     Ok(shown(stored.changed, ApplicationView::of(stored)))
 }
@@ -283,7 +306,7 @@ pub(super) async fn remove_application(
     Extension(caller): Extension<Caller>,
     At((tenant, id)): At<(Id, Id)>,
     IfMatch(if_match): IfMatch,
-) -> Result<Response, Problem> {
+) -> Result<Removed, Problem> {
     api.order(&caller, if_match, Command::RemoveApplication(tenant, id)).await?;
-    Ok(no_content())
+    Ok(Removed)
 }

@@ -17,7 +17,7 @@ pub(crate) struct Problem {
 #[derive(Deserialize, Debug)]
 struct Said {
     code: String,
-    /// The admin API's own words; the gate gives none.
+    /// What it says in words.
     detail: Option<String>,
     #[serde(default)]
     faults: Vec<Fault>,

@@ -8,10 +8,12 @@ use portcullis_engine::{Explanation, Outcome as Found, Step as Taken};
 use portcullis_model::answer::{Details, Obligation, Place};
 use portcullis_model::facts::{Facts, ReplayAnswer};
 use portcullis_model::verdict::{DigestAlgorithm, Reason, Verdict};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A verdict with everything that is told of it.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Explanation")]
 pub(crate) struct Explained {
     pub(super) verdict: Word,
     pub(super) status: Option<u16>,
@@ -29,29 +31,32 @@ pub(crate) struct Explained {
 }
 
 /// A verdict in one word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "VerdictWord")]
 pub(super) enum Word {
     Allow,
     Deny,
     NeedBody,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub(super) struct NeedBody {
     pub(super) algorithm: Algorithm,
     pub(super) cap_bytes: u32,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "BodyDigest")]
 pub(super) enum Algorithm {
     Sha256,
     Sha512,
 }
 
 /// What was established of a request; null where it is not known.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Facts")]
 pub(crate) struct DecidedFacts {
     pub(super) revision: Option<u64>,
     pub(super) now: String,
@@ -68,7 +73,8 @@ pub(crate) struct DecidedFacts {
     pub(super) replay: Option<Replay>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ProvenCredential")]
 pub(super) struct Credential {
     pub(super) id: String,
     pub(super) kind: String,
@@ -76,59 +82,66 @@ pub(super) struct Credential {
     pub(super) secret_version: u16,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "ReplayAnswer")]
 pub(super) enum Replay {
     Fresh,
     Seen,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "HeaderEdit")]
 pub(super) struct Header {
     pub(super) name: String,
     pub(super) value: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub(super) struct Strip {
     pub(super) r#in: Where,
     pub(super) name: String,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "StripPlace")]
 pub(super) enum Where {
     Header,
     Parameter,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ObservedReason")]
 pub(super) struct Observed {
     pub(super) reason: String,
     pub(super) reason_text: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Obligation")]
 pub(super) struct Owed {
     pub(super) kind: Kind,
     pub(super) until: String,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "ObligationKind")]
 pub(super) enum Kind {
     Once,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub(super) struct Step {
     pub(super) check: String,
     pub(super) outcome: Outcome,
     pub(super) detail: String,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "StepOutcome")]
 pub(super) enum Outcome {
     Pass,
     Fail,

@@ -6,6 +6,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::chain;
 use super::credentials;
+use super::idempotency;
 use super::rows::{encode, int, number, word};
 use crate::change::Change;
 use crate::error::StoreError;
@@ -23,6 +24,9 @@ pub(super) async fn apply(tx: &mut SqliteConnection, change: &Change) -> Result<
     let stamp = Stamp { at: int(change.at.as_secs())?, revision: int(change.to.0)? };
     for write in &change.writes {
         put(tx, write, stamp).await?;
+    }
+    if let Some(new) = &change.remember {
+        idempotency::remember(tx, new, stamp).await?;
     }
     chain::append(tx, &change.audit).await
 }

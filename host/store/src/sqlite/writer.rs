@@ -186,7 +186,14 @@ mod tests {
             outcome: Outcome::Done { revision: to },
             details: "{}".to_owned(),
         };
-        Change { from: Revision(from), to, at, writes: vec![Write::PutTenant(tenant)], audit: vec![entry] }
+        Change {
+            from: Revision(from),
+            to,
+            at,
+            writes: vec![Write::PutTenant(tenant)],
+            audit: vec![entry],
+            remember: None,
+        }
     }
 
     /// What the store holds, to see that it is all or nothing.

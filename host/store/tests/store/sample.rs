@@ -67,7 +67,7 @@ pub(crate) async fn commit(store: &Store, writes: Vec<Write>) -> Result<Revision
 pub(crate) fn change(from: Revision, writes: Vec<Write>) -> Change {
     let to = Revision(from.0 + 1);
     let audit = writes.iter().map(|_| entry("acme", "edit", Outcome::Done { revision: to })).collect();
-    Change { from, to, at: at(2000 + to.0), writes, audit }
+    Change { from, to, at: at(2000 + to.0), writes, audit, remember: None }
 }
 
 pub(crate) fn entry(tenant: &str, action: &'static str, outcome: Outcome) -> Entry {

@@ -1,0 +1,188 @@
+//! Every operation of the admin API: where it is, what it is called, what it does.
+//!
+//! A new one needs its path in the catalogue of the admin service too (`host/control/src/catalogue.rs`), a request in the tests
+//! that walk the matrix of roles, and the golden files anew; tests tell of each that is missing.
+
+use axum::Extension;
+use axum::extract::State;
+use portcullis_control::{Caller, KeyRef, key_name};
+use portcullis_model::credential::Kind;
+use portcullis_model::id::Id;
+
+use super::describe::Routes;
+use super::extract::{Asked, At, Body, Creation, IfMatch};
+use super::{Api, keys, people, records, services, tenants};
+
+/// All of them.
+pub(super) fn routes() -> Routes {
+    let routes = installation(Routes::new());
+    let routes = of_tenants(routes);
+    let routes = records(routes);
+    [Kind::Workspace, Kind::Tenant, Kind::Management].into_iter().fold(routes, of_keys)
+}
+
+fn installation(routes: Routes) -> Routes {
+    let (services, service) = ("/v1/services", "/v1/services/{service}");
+    let (endpoints, endpoint) = ("/v1/services/{service}/endpoints", "/v1/services/{service}/endpoints/{endpoint}");
+    routes
+        .get("/v1/self", "showSelf", "Show the key that the call is made with", records::own)
+        .get(
+            "/v1/installation",
+            "showInstallation",
+            "Show what holds for the whole installation",
+            services::installation,
+        )
+        .patch(
+            "/v1/installation",
+            "editInstallation",
+            "Change what holds for the whole installation\nFields that are left out stay.",
+            services::edit_installation,
+        )
+        .get(services, "listServices", "List the services", services::list)
+        .post(services, "createService", "Make a service", services::create)
+        .get(service, "showService", "Show a service", services::get)
+        .patch(service, "editService", "Change a service\nFields that are left out stay.", services::edit)
+        .delete(
+            service,
+            "deleteService",
+            "Remove a service, for good\nWhat tenants have set for its endpoints stays.",
+            services::remove,
+        )
+        .get(endpoints, "listEndpoints", "List the endpoints of a service", services::endpoints)
+        .get(endpoint, "showEndpoint", "Show an endpoint", services::endpoint)
+        .put(endpoint, "putEndpoint", "Put an endpoint, new or in place of the one there", services::put_endpoint)
+        .delete(endpoint, "deleteEndpoint", "Take an endpoint out of its service", services::remove_endpoint)
+}
+
+fn of_tenants(routes: Routes) -> Routes {
+    let (tenants, tenant) = ("/v1/tenants", "/v1/tenants/{tenant}");
+    let settings = "/v1/tenants/{tenant}/settings/{service}/{endpoint}";
+    let (groups, group) = ("/v1/tenants/{tenant}/groups", "/v1/tenants/{tenant}/groups/{group}");
+    let (applications, application) = ("/v1/tenants/{tenant}/applications", "/v1/tenants/{tenant}/applications/{name}");
+    let (users, user) = ("/v1/tenants/{tenant}/users", "/v1/tenants/{tenant}/users/{user}");
+    routes
+        .get(tenants, "listTenants", "List the tenants", tenants::list)
+        .post(tenants, "createTenant", "Make a tenant", tenants::create)
+        .get(tenant, "showTenant", "Show a tenant", tenants::get)
+        .patch(tenant, "editTenant", "Change a tenant\nFields that are left out stay.", tenants::edit)
+        .get("/v1/tenants/{tenant}/settings", "listSettings", "List what a tenant has set", tenants::settings)
+        .get(settings, "showSettings", "Show what a tenant has set for an endpoint", tenants::get_settings)
+        .put(settings, "putSettings", "Set what a tenant has for an endpoint, as a whole", tenants::put_settings)
+        .delete(
+            settings,
+            "deleteSettings",
+            "Remove what a tenant has set for an endpoint\nIt is then open to any address and needs no signature.",
+            tenants::remove_settings,
+        )
+        .delete(
+            "/v1/tenants/{tenant}/settings/{service}/{endpoint}/ip-ranges",
+            "deleteRange",
+            "Take one range of addresses out of the settings for an endpoint",
+            tenants::remove_range,
+        )
+        .get(groups, "listGroups", "List the groups of a tenant", people::groups)
+        .post(groups, "createGroup", "Make a group", people::create_group)
+        .get(group, "showGroup", "Show a group", people::group)
+        .patch(group, "editGroup", "Change a group\nFields that are left out stay.", people::edit_group)
+        .delete(group, "deleteGroup", "Remove a group that nothing uses", people::remove_group)
+        .get(applications, "listApplications", "List the applications of a tenant", tenants::applications)
+        .post(applications, "createApplication", "Make an application", tenants::create_application)
+        .get(application, "showApplication", "Show an application", tenants::application)
+        .delete(
+            application,
+            "deleteApplication",
+            "Remove an application that no active key is confined to",
+            tenants::remove_application,
+        )
+        .get(users, "listUsers", "List the users of a tenant", people::users)
+        .post(users, "createUser", "Make a user", people::create_user)
+        .get(user, "showUser", "Show a user", people::user)
+        .patch(user, "editUser", "Change a user\nFields that are left out stay.", people::edit_user)
+        .delete(user, "deleteUser", "Delete a user, for good\nKeys that follow the user are dead.", people::remove_user)
+}
+
+fn records(routes: Routes) -> Routes {
+    routes
+        .get("/v1/tenants/{tenant}/audit", "listTenantAudit", "List what was done in a tenant", records::tenant_audit)
+        .get("/v1/audit", "listAudit", "List what was done in the installation", records::audit)
+        .get("/v1/audit/verification", "verifyAudit", "Recompute every chain of the audit", records::verify)
+        .get("/v1/decisions", "listDecisions", "List what was decided", records::decisions)
+        .get("/v1/decisions/{decision}", "showDecision", "Show a decision", records::decision)
+        .post(
+            "/v1/check",
+            "check",
+            "Explain what would be decided of a request\nThe body is a packed request head, as `portcullis check` sends it.",
+            records::check,
+        )
+}
+
+/// The operations of one kind of key.
+fn of_keys(routes: Routes, kind: Kind) -> Routes {
+    let name = portcullis_control::key_name(kind);
+    let words = name.replace('-', " ");
+    let ids = match kind {
+        Kind::Workspace => "WorkspaceKey",
+        Kind::Tenant => "TenantKey",
+        Kind::Management => "ManagementKey",
+        Kind::Personal | Kind::Client => return routes,
+    };
+    let all = format!("/v1/tenants/{{tenant}}/{}s", key_name(kind));
+    let one = format!("{all}/{{key}}");
+    let list = move |State(api): State<Api>,
+                     Extension(caller): Extension<Caller>,
+                     At(tenant): At<Id>,
+                     Asked(query): Asked<keys::KeyQuery>| keys::list(api, caller, kind, tenant, query);
+    let show = move |State(api): State<Api>, Extension(caller): Extension<Caller>, At((tenant, id)): At<(Id, Id)>| {
+        keys::get(api, caller, KeyRef { tenant, kind, id })
+    };
+    let revoke = move |State(api): State<Api>,
+                       Extension(caller): Extension<Caller>,
+                       At((tenant, id)): At<(Id, Id)>,
+                       if_match: IfMatch,
+                       body: Body<keys::RevokeBody>| {
+        keys::revoke(api, caller, KeyRef { tenant, kind, id }, if_match, body)
+    };
+    let rotate = move |State(api): State<Api>,
+                       Extension(caller): Extension<Caller>,
+                       At((tenant, id)): At<(Id, Id)>,
+                       if_match: IfMatch,
+                       body: Creation<keys::RotateBody>| {
+        keys::rotate(api, caller, KeyRef { tenant, kind, id }, if_match, body)
+    };
+    let routes = routes
+        .get(&all, &format!("list{ids}s"), &format!("List the {words}s of a tenant"), list)
+        .get(&one, &format!("show{ids}"), &format!("Show a {words}, without its secret"), show)
+        .post(
+            &format!("{one}/revoke"),
+            &format!("revoke{ids}"),
+            &format!("Revoke a {words}, at once and for good\nIt stays listed."),
+            revoke,
+        );
+    let at = format!("{one}/rotate");
+    let id = format!("rotate{ids}");
+    let summary =
+        format!("Give a {words} a new secret\nThe old one is dead at once. The new one is in this answer alone.");
+    match kind {
+        Kind::Workspace => routes.post(
+            &all,
+            "createWorkspaceKey",
+            "Make a pair of a key and a signing secret\nThe pair that the tenant has is dead at once. Both are in this \
+             answer; the secret in no other.",
+            keys::create_workspace,
+        ),
+        Kind::Tenant => routes
+            .post(&all, "createTenantKey", "Make a tenant key\nIt is in this answer alone.", keys::create_tenant)
+            .patch(&one, "editTenantKey", "Change a tenant key\nFields that are left out stay.", keys::edit_tenant)
+            .post(&at, &id, &summary, rotate),
+        Kind::Management => routes
+            .post(
+                &all,
+                "createManagementKey",
+                "Make a management key\nIt is in this answer alone.",
+                keys::create_management,
+            )
+            .delete(&one, "deleteManagementKey", "Delete a management key, at once and for good", keys::delete)
+            .post(&at, &id, &summary, rotate),
+        Kind::Personal | Kind::Client => routes,
+    }
+}
