@@ -121,6 +121,9 @@ impl Client {
         if let Some(tag) = call.tag() {
             request = request.header(IF_MATCH, tag);
         }
+        if let Some(key) = call.idempotency() {
+            request = request.header("idempotency-key", key);
+        }
         // Ids and encoded values make the target, so only the server's name can be at fault.
         request.body(Full::new(call.content())).map_err(|_| ClientError::NoAddress { from: "the server's address" })
     }

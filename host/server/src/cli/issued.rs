@@ -74,6 +74,10 @@ pub(super) fn say(
             .map(|(title, secret)| format!("{title:14}  {}\n", Visible(&secret)))
             .collect();
         let once = match secrets.len() {
+            0 if answer.get("secret_already_shown").is_some() => {
+                "This was done before under the same idempotency key, and its secret was shown then. Where nobody has it,\n\
+                 rotate the key or, of a workspace, make a new pair.\n"
+            }
             0 => "",
             1 => "It is shown once, it cannot be shown again.\n",
             _ => "They are shown once, they cannot be shown again.\n",

@@ -202,6 +202,10 @@ struct Create {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     key_out: Option<PathBuf>,
+    /// Name this creation, so that giving it again within a day does not make another key
+    #[arg(long, value_name = "KEY", value_parser = value::idempotency_key)]
+    #[serde(skip)]
+    idempotency_key: Option<String>,
 
     /// The group whose permissions it has
     #[arg(long, required_if_eq("kind", "tenant"), help_heading = "Tenant keys")]
@@ -355,6 +359,10 @@ struct Rotate {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     key_out: Option<PathBuf>,
+    /// Name this rotation, so that giving it again within a day does not rotate once more
+    #[arg(long, value_name = "KEY", value_parser = value::idempotency_key)]
+    #[serde(skip)]
+    idempotency_key: Option<String>,
     #[command(flatten)]
     #[serde(skip)]
     consent: Consent,
@@ -505,6 +513,7 @@ fn create(session: &Session, new: &Create) -> Result<(), Error> {
         return Err(Error::NotOfKind { option, of: of.name(), kind: new.kind.name() });
     }
     let call = Call::post(path(&["tenants", new.tenant.as_str(), new.kind.folder()]), &new.body()?);
+    let call = call.once(new.idempotency_key.as_deref());
     let reserve = |path: &Option<PathBuf>| path.as_deref().map(Reserved::at).transpose();
     let outlets = Outlets { key: reserve(&new.key_out)?, signing_secret: reserve(&new.secret_out)? };
     let key = match new.kind {
@@ -528,7 +537,7 @@ fn rotate(session: &Session, args: &Rotate) -> Result<(), Error> {
         return Err(Error::Options { what: "a workspace pair is not rotated", fix });
     }
     let outlets = Outlets { key: args.key_out.as_deref().map(Reserved::at).transpose()?, signing_secret: None };
-    let call = Call::post(args.of.act(kind, "rotate"), &body(args));
+    let call = Call::post(args.of.act(kind, "rotate"), &body(args)).once(args.idempotency_key.as_deref());
     let key = session.order(call, &args.consent, Question::YesOrNo)?;
     let done = format!("rotated {} key `{id}` of tenant `{tenant}`", kind.name());
     issued::say(session, key.body, &done, PAGE, outlets)

@@ -1,5 +1,6 @@
 //! Arguments that are more than a text.
 
+use portcullis_control::{Idempotency, IdempotencyKeyError};
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, EndpointRefError};
@@ -16,6 +17,11 @@ const MAX_RANGES_BYTES: u64 = 1 << 20;
 /// `SERVICE/ENDPOINT`.
 pub(super) fn endpoint(text: &str) -> Result<EndpointRef, EndpointRefError> {
     EndpointRef::try_from(text.to_owned())
+}
+
+/// What names a creation.
+pub(super) fn idempotency_key(text: &str) -> Result<String, IdempotencyKeyError> {
+    Idempotency::new(text.as_bytes(), &[]).map(|_| text.to_owned())
 }
 
 pub(super) fn host(text: &str) -> Result<HostPattern, HostPatternError> {

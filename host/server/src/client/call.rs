@@ -15,6 +15,7 @@ pub(crate) struct Call {
     query: Vec<(&'static str, String)>,
     content: Content,
     tag: Option<HeaderValue>,
+    idempotency: Option<String>,
 }
 
 #[derive(Clone)]
@@ -55,7 +56,7 @@ impl Call {
     }
 
     fn new(method: Method, path: String, content: Content) -> Call {
-        Call { method, path, query: Vec::new(), content, tag: None }
+        Call { method, path, query: Vec::new(), content, tag: None, idempotency: None }
     }
 
     /// With a parameter of the query.
@@ -67,6 +68,12 @@ impl Call {
     /// Only if the record is still as it was read.
     pub(crate) fn if_match(mut self, tag: Option<HeaderValue>) -> Call {
         self.tag = tag;
+        self
+    }
+
+    /// Named, so that it is not done twice where it is sent again.
+    pub(crate) fn once(mut self, key: Option<&str>) -> Call {
+        self.idempotency = key.map(str::to_owned);
         self
     }
 
@@ -110,6 +117,10 @@ impl Call {
             Content::Json(_) => Some("application/json"),
             Content::Bytes(_) => Some("application/octet-stream"),
         }
+    }
+
+    pub(super) fn idempotency(&self) -> Option<&str> {
+        self.idempotency.as_deref()
     }
 
     pub(super) fn tag(&self) -> Option<&HeaderValue> {

@@ -323,3 +323,25 @@ fn arguments_are_checked_before_anything_is_sent() {
     }
     assert!(fake.lines().is_empty());
 }
+
+#[test]
+fn a_creation_is_named_so_that_it_is_not_done_twice() {
+    let again = || {
+        let key = json!({"id": "k1", "kind": "tenant", "key": null, "secret_already_shown": true});
+        (201, "idempotency-replayed: true\r\n", key.to_string())
+    };
+    let fake = Fake::new([again(), again()]);
+    let create = ["key", "create", "acme", "tenant", "--name", "Shop", "--group", "all", "--idempotency-key", "7f3c"];
+    let ran = fake.run(&create);
+    assert!(ran.code == 0 && ran.text().contains("done before under the same idempotency key"), "{ran:?}");
+    fake.run(&["key", "rotate", "acme", "k1", "--kind", "tenant", "--yes", "--idempotency-key", "7f3d"]);
+    let named: Vec<_> =
+        fake.requests().iter().map(|asked| asked.header("idempotency-key").map(str::to_owned)).collect();
+    assert_eq!(named, [Some("7f3c".to_owned()), Some("7f3d".to_owned())]);
+    let fake = Fake::new([]);
+    let mut wrong = create.to_vec();
+    wrong.pop();
+    wrong.push("two words");
+    let ran = fake.run(&wrong);
+    assert!(ran.code == 2 && ran.stderr.contains("visible ASCII"), "{ran:?}");
+}
