@@ -21,8 +21,18 @@ struct AdminEndpoint {
     paths: &'static [&'static str],
 }
 
-const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
+/// The endpoint of the admin API that turns a code into a session, and the one for a person's own matters.
+pub(crate) const ENROLMENT: &str = "enrolment";
+pub(crate) const OWN: &str = "me";
+
+const ADMIN_ENDPOINTS: [AdminEndpoint; 16] = [
     AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
+    AdminEndpoint { id: ENROLMENT, name: "Signing in", paths: &["/v1/me/session"] },
+    AdminEndpoint {
+        id: OWN,
+        name: "A person's own matters",
+        paths: &["/v1/me", "/v1/me/end-session", "/v1/me/personal-key", "/v1/me/personal-key/regenerate"],
+    },
     AdminEndpoint { id: "installation", name: "Installation", paths: &["/v1/installation"] },
     AdminEndpoint {
         id: "services",
@@ -57,7 +67,20 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
     AdminEndpoint {
         id: "users",
         name: "Users",
-        paths: &["/v1/tenants/{tenant}/users", "/v1/tenants/{tenant}/users/{user}"],
+        paths: &[
+            "/v1/tenants/{tenant}/users",
+            "/v1/tenants/{tenant}/users/{user}",
+            "/v1/tenants/{tenant}/users/{user}/enrolment",
+        ],
+    },
+    AdminEndpoint {
+        id: "clients",
+        name: "OAuth clients",
+        paths: &[
+            "/v1/tenants/{tenant}/clients",
+            "/v1/tenants/{tenant}/clients/{key}",
+            "/v1/tenants/{tenant}/clients/{key}/revoke",
+        ],
     },
     AdminEndpoint {
         id: "workspace-keys",
@@ -75,6 +98,7 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
             "/v1/tenants/{tenant}/tenant-keys",
             "/v1/tenants/{tenant}/tenant-keys/{key}",
             "/v1/tenants/{tenant}/tenant-keys/{key}/rotate",
+            "/v1/tenants/{tenant}/tenant-keys/{key}/end-overlap",
             "/v1/tenants/{tenant}/tenant-keys/{key}/revoke",
         ],
     },
@@ -85,6 +109,7 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
             "/v1/tenants/{tenant}/management-keys",
             "/v1/tenants/{tenant}/management-keys/{key}",
             "/v1/tenants/{tenant}/management-keys/{key}/rotate",
+            "/v1/tenants/{tenant}/management-keys/{key}/end-overlap",
             "/v1/tenants/{tenant}/management-keys/{key}/revoke",
         ],
     },
@@ -115,21 +140,26 @@ pub(crate) fn admin_service() -> Option<Service> {
         hosts: vec![HostPattern::try_from(ADMIN_HOST.to_owned()).ok()?],
         prefix: "/v1".to_owned(),
         tenant: None,
-        accept: vec![Presentation {
-            header: None,
-            parameter: None,
-            scheme: Some("ManagementKey-v1".to_owned()),
-            kinds: vec![Kind::Management],
-        }],
+        accept: [("ManagementKey-v1", Kind::Management), ("Session-v1", Kind::Session)]
+            .into_iter()
+            .map(|(scheme, kind)| Presentation {
+                header: None,
+                parameter: None,
+                scheme: Some(scheme.to_owned()),
+                kinds: vec![kind],
+            })
+            .collect(),
         endpoints,
     })
 }
 
-/// Every endpoint of the admin API, as keys name them.
+/// Every endpoint of the admin API that keys can be allowed, as keys name them.
 #[must_use]
 pub fn admin_endpoints() -> Vec<EndpointRef> {
     let Some(service) = admin_service() else { return Vec::new() };
-    let refs = service.endpoints.into_iter();
+    // What only a person who has signed in can use is of no use to a key.
+    let of_persons = |id: &Id| [ENROLMENT, OWN].contains(&id.as_str().trim_end_matches(".read"));
+    let refs = service.endpoints.into_iter().filter(|endpoint| !of_persons(&endpoint.id));
     refs.map(|endpoint| EndpointRef { service: service.id.clone(), endpoint: endpoint.id }).collect()
 }
 
@@ -145,6 +175,7 @@ fn endpoint(id: &str, name: &str, methods: Methods, paths: &[&str]) -> Option<En
         audience: None,
         legacy: false,
         formerly: None,
+        aliases: Vec::new(),
     })
 }
 
@@ -183,7 +214,20 @@ const ANTAVO: [PresetEndpoint; 15] = [
     PresetEndpoint("async-events", "Async Events API", "/async-events", false, None, Some("async-events")),
 ];
 
+/// An id that an earlier display name reads as: lower case, hyphens for spaces, without the word API.
+fn alias(formerly: &str) -> Option<Id> {
+    formerly.trim_end_matches(" API").to_ascii_lowercase().replace(' ', "-").parse().ok()
+}
+
 impl Preset {
+    /// Its name and the version of its list, as services remember it.
+    #[must_use]
+    pub fn mark(self) -> &'static str {
+        match self {
+            Preset::Antavo => "antavo@1",
+        }
+    }
+
     /// The preset of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Preset> {
@@ -207,6 +251,7 @@ impl Preset {
                 audience: None,
                 legacy: *legacy,
                 formerly: formerly.map(str::to_owned),
+                aliases: formerly.and_then(alias).into_iter().collect(),
             })
         });
         endpoints.collect()
@@ -238,7 +283,7 @@ mod tests {
             });
         }
         policy::build(&source).unwrap();
-        assert_eq!(admin_endpoints().len(), 26);
+        assert_eq!(admin_endpoints().len(), 28);
         assert_eq!(source.services[1].endpoints.len(), 15, "REQUIREMENTS A8 lists fifteen");
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use portcullis_engine::LoadError;
+use portcullis_model::credential::Kind;
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::policy;
 use portcullis_model::time::UnixTime;
@@ -272,7 +273,14 @@ impl Control {
             Needs::Tenant(tenant) if self.store.tenant(&tenant).await?.is_none() => {
                 Err(Refused::NotFound { kind: "tenant", id: tenant.to_string() }.into())
             }
-            Needs::Superuser | Needs::Tenant(_) => Ok(Authorized { order, actor, by }),
+            // The gate keeps sessions to their endpoints; what they may not reach is kept from them here as well.
+            Needs::Superuser | Needs::Tenant(_) if by.credential.kind == Kind::Session => {
+                Err(Refused::Forbidden("a session is for its person's own matters".to_owned()).into())
+            }
+            Needs::Session if by.credential.kind != Kind::Session => {
+                Err(Refused::Forbidden("this is for a person who has signed in, not for keys".to_owned()).into())
+            }
+            Needs::Superuser | Needs::Tenant(_) | Needs::Session => Ok(Authorized { order, actor, by }),
         }
     }
 
@@ -318,5 +326,6 @@ fn chain(order: &Order) -> Id {
     match order.command.needs() {
         Needs::Tenant(tenant) => tenant,
         Needs::Superuser => crate::system_tenant(),
+        Needs::Session => order.caller.tenant.clone(),
     }
 }

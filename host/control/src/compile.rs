@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{
     CreatorRule, Credential, CredentialState, Delta, Endpoint, EndpointSettings, Group, SOURCE_FORMAT, Service, Source,
@@ -36,6 +37,16 @@ impl Catalogue {
 
     pub(crate) fn endpoint(&self, name: &EndpointRef) -> Option<&Endpoint> {
         self.service(&name.service)?.endpoints.iter().find(|endpoint| endpoint.id == name.endpoint)
+    }
+
+    /// The stable name of an endpoint that people may call by an alias.
+    pub(crate) fn stable(&self, name: &EndpointRef) -> EndpointRef {
+        let service = self.service(&name.service).filter(|_| self.endpoint(name).is_none());
+        let alias = service.and_then(|service| service.endpoints.iter().find(|e| e.aliases.contains(&name.endpoint)));
+        EndpointRef {
+            service: name.service.clone(),
+            endpoint: alias.map_or_else(|| name.endpoint.clone(), |endpoint| endpoint.id.clone()),
+        }
     }
 
     /// The catalogue as it is once `writes` are done.
@@ -147,7 +158,13 @@ fn user(mut stored: User, has_group: bool) -> User {
 
 /// Nothing where the policy cannot express the credential; to a caller it is then unknown, which looks like revoked.
 fn credential(mut stored: Credential, present: &Present<'_>) -> Option<Credential> {
-    if stored.secrets.is_empty() || !present.group {
+    let is_told = match stored.kind {
+        Kind::Workspace | Kind::Tenant | Kind::Management => true,
+        Kind::Session => present.creator,
+        // They are proven by access tokens, of which the policy has nothing yet.
+        Kind::Personal | Kind::Client => false,
+    };
+    if !is_told || stored.secrets.is_empty() || !present.group {
         return None;
     }
     if stored.creator.is_some() && !present.creator {

@@ -22,6 +22,7 @@ mod command;
 mod compile;
 mod delivery;
 mod error;
+mod leaked;
 mod plan;
 mod recover;
 mod seal;
@@ -31,17 +32,18 @@ mod view;
 pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints};
 pub use change::{Done, Issued};
 pub use command::{
-    Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewGroup, NewManagementKey, NewService,
-    NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, ServiceEdit, SettingsOf, TenantEdit,
-    TenantKeyEdit, UserEdit, key_name,
+    Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewClient, NewGroup, NewManagementKey,
+    NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, RulesEdit, ServiceEdit, SettingsOf,
+    TenantEdit, TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
+pub use plan::keys::MAX_OVERLAP_S;
+pub use plan::own::{CODE_S, SESSION_S};
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
 pub use portcullis_store as store;
 pub use recover::OtherKeys;
 pub use seal::{MasterKeyError, SealError};
-pub use secret::KEY_PREFIX;
-pub use view::{Expiration, SystemView, TenantView};
+pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
 
 use std::collections::BTreeMap;
 use std::path::Path;

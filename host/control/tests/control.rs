@@ -82,7 +82,13 @@ impl House {
         let made = control.recover("root", expires, OtherKeys::Keep).await.unwrap();
         let house = House { control, engine, root: caller("system", &made.object), folder };
         for tenant in ["acme", "globex"] {
-            let new = NewTenant { id: id(tenant), name: String::new(), modules: vec![Module::IpFilter], key_limit: 3 };
+            let new = NewTenant {
+                id: id(tenant),
+                name: String::new(),
+                modules: vec![Module::IpFilter],
+                key_limit: 3,
+                rules: Default::default(),
+            };
             house.done(Command::CreateTenant(new)).await;
         }
         house.done(Command::CreateService(service("shop"))).await;
@@ -165,6 +171,7 @@ fn service(name: &str) -> NewService {
             upstream: "http://127.0.0.1:9".to_owned(),
             preserve_host: true,
             response_timeout_s: 30,
+            reserved_prefix: None,
             preflight: None,
         },
         preset: None,
@@ -183,6 +190,7 @@ fn plain(name: &str, path: &str, per_application: bool) -> Endpoint {
         audience: None,
         legacy: false,
         formerly: None,
+        aliases: Vec::new(),
     }
 }
 
@@ -219,7 +227,7 @@ fn admin(name: &str) -> NewUser {
 }
 
 fn rotation() -> Rotation {
-    Rotation { expires: None, confirmation: Confirmation::Confirmed }
+    Rotation { expires: None, overlap_s: 0, confirmation: Confirmation::Confirmed }
 }
 
 const DENIED_REVOKED: Verdict = Verdict::Deny(Reason::CredentialRevoked);

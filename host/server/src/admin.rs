@@ -8,12 +8,14 @@
 //! | module | holds |
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
+//! | [`own`] | what a person who has signed in does |
 //! | [`records`] | audit, decisions, check |
 //! | [`extract`], [`lines`], [`problem`] | what comes in, and what is answered where it cannot be taken |
 
 mod extract;
 mod keys;
 mod lines;
+mod own;
 mod people;
 mod problem;
 mod records;
@@ -46,6 +48,7 @@ use self::problem::Problem;
 use crate::clock;
 use crate::enforce::{Denial, Permit, enforce};
 use crate::journal::{DecisionId, Journal};
+use crate::leaked::{self, Reports};
 use crate::metrics::Metrics;
 use crate::proxy::respond;
 
@@ -62,6 +65,7 @@ pub(crate) struct Admin {
     control: Arc<Control>,
     journal: Journal,
     metrics: Metrics,
+    reports: Reports,
     /// The names by which clients may call it, lower case, without ports.
     hosts: Vec<String>,
     router: Router,
@@ -76,11 +80,12 @@ impl Admin {
         engine: Arc<Engine>,
         journal: Journal,
         metrics: Metrics,
+        reports: Reports,
         hosts: &[String],
     ) -> Admin {
         let hosts = LOCAL_HOSTS.iter().map(|&host| host.to_owned()).chain(hosts.iter().cloned()).collect();
         let router = router().with_state(Api { control: Arc::clone(&control), engine: Arc::clone(&engine) });
-        Admin { engine, control, journal, metrics, hosts, router }
+        Admin { engine, control, journal, metrics, reports, hosts, router }
     }
 
     /// Answers one request.
@@ -102,6 +107,15 @@ impl Admin {
             let text = self.metrics.encode();
             return ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
                 .into_response();
+        }
+        if request.uri().path() == leaked::PATH && request.method() == Method::POST {
+            let (status, code) = self.reports.take(peer, request.into_body()).await;
+            return if status.is_success() {
+                status.into_response()
+            } else {
+                let detail = "report whole keys as `{\"keys\": [\"ptc_..\"]}`, at most 100 in one report";
+                Problem::new(status, code, detail).into_response()
+            };
         }
         let permit = match self.decide(peer, secure, &request) {
             Ok(permit) => permit,
@@ -238,13 +252,25 @@ fn router() -> Router<Api> {
             "/v1/tenants/{tenant}/users/{user}",
             get(people::user).patch(people::edit_user).delete(people::remove_user),
         )
+        .route("/v1/tenants/{tenant}/users/{user}/enrolment", post(own::enrol))
+        .route("/v1/me", get(own::me))
+        .route("/v1/me/session", post(own::open_session))
+        .route("/v1/me/end-session", post(own::close_session))
+        .route(
+            "/v1/me/personal-key",
+            get(own::personal_key).post(own::create_personal_key).delete(own::delete_personal_key),
+        )
+        .route("/v1/me/personal-key/regenerate", post(own::regenerate_personal_key))
         .route("/v1/tenants/{tenant}/audit", get(records::tenant_audit))
         .route("/v1/audit", get(records::audit))
         .route("/v1/audit/verification", get(records::verify))
         .route("/v1/decisions", get(records::decisions))
         .route("/v1/decisions/{decision}", get(records::decision))
         .route("/v1/check", post(records::check));
-    [Kind::Workspace, Kind::Tenant, Kind::Management].into_iter().fold(router, key_routes).fallback(nothing_here)
+    [Kind::Workspace, Kind::Tenant, Kind::Management, Kind::Client]
+        .into_iter()
+        .fold(router, key_routes)
+        .fallback(nothing_here)
 }
 
 /// The routes of one kind of key.
@@ -277,14 +303,28 @@ fn key_routes(router: Router<Api>, kind: Kind) -> Router<Api> {
             keys::rotate(api, caller, KeyRef { tenant, kind, id }, if_match, body)
         },
     );
+    let end_overlap = post(
+        move |State(api): State<Api>,
+              Extension(caller): Extension<Caller>,
+              At((tenant, id)): At<(Id, Id)>,
+              if_match: IfMatch,
+              body: Given<keys::RevokeBody>| {
+            keys::end_overlap(api, caller, KeyRef { tenant, kind, id }, if_match, body)
+        },
+    );
     let (list, show) = match kind {
         Kind::Workspace => (list.post(keys::create_workspace), show),
         Kind::Tenant => (list.post(keys::create_tenant), show.patch(keys::edit_tenant)),
         Kind::Management => (list.post(keys::create_management), show.delete(keys::delete)),
-        Kind::Personal | Kind::Client => return router,
+        Kind::Client => (list.post(keys::create_client), show),
+        Kind::Personal | Kind::Session => return router,
     };
     let router = router.route(&all, list).route(&one, show).route(&format!("{one}/revoke"), revoke);
-    if kind == Kind::Workspace { router } else { router.route(&format!("{one}/rotate"), rotate) }
+    if kind == Kind::Tenant || kind == Kind::Management {
+        router.route(&format!("{one}/rotate"), rotate).route(&format!("{one}/end-overlap"), end_overlap)
+    } else {
+        router
+    }
 }
 
 async fn nothing_here() -> Problem {

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`installation`], [`service`], [`endpoint`] | what is guarded |
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
-//! | [`key`] | with which keys |
+//! | [`key`], [`client`] | with which keys |
+//! | [`me`] | what a person does who has signed in |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
 //! | [`completion`] | scripts for shells |
 //! | [`issued`] | secrets, once
@@ -18,6 +19,7 @@
 
 mod application;
 mod audit;
+mod client;
 mod completion;
 mod confirm;
 mod decision;
@@ -26,6 +28,7 @@ mod group;
 mod installation;
 mod issued;
 mod key;
+mod me;
 mod service;
 mod settings;
 mod table;
@@ -39,7 +42,7 @@ use serde_json::{Map, Value, json};
 
 use self::confirm::{Consent, Question};
 use self::table::Column;
-use crate::client::{Access, Answer, Call, Client, ClientError};
+use crate::client::{Access, Answer, Call, Client, ClientError, Scheme};
 use crate::error::Error;
 use crate::{Exit, output};
 
@@ -58,6 +61,8 @@ pub(crate) enum Command {
     Application(application::Args),
     User(user::Args),
     Key(key::Args),
+    Client(client::Args),
+    Me(me::Args),
     Audit(audit::Args),
     Decision(decision::Args),
     Installation(installation::Args),
@@ -79,6 +84,8 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Application(args) => application::run(args),
         Command::User(args) => user::run(args),
         Command::Key(args) => key::run(args),
+        Command::Client(args) => client::run(args),
+        Command::Me(args) => me::run(args),
         Command::Audit(args) => return refusal_told(audit::run(args)),
         Command::Decision(args) => decision::run(args),
         Command::Installation(args) => installation::run(args),
@@ -141,7 +148,11 @@ struct Session {
 
 impl Session {
     fn open(common: &Common) -> Result<Session, Error> {
-        let client = Client::open(common.server.as_deref(), &common.access)?;
+        Session::open_as(common, Scheme::ManagementKey)
+    }
+
+    fn open_as(common: &Common, scheme: Scheme) -> Result<Session, Error> {
+        let client = Client::open(common.server.as_deref(), &common.access, scheme)?;
         Ok(Session { client, json: common.json })
     }
 
@@ -242,6 +253,12 @@ impl Session {
     fn say(&self, answer: &Value, text: impl FnOnce() -> String) -> Result<(), Error> {
         if self.json { output::say_json(answer) } else { output::say(&text()) }
     }
+}
+
+/// A list of keys, narrowed down.
+fn with_filters(call: Call, state: Option<key::State>, expiration: Option<value::Expiration>) -> Call {
+    let call = state.into_iter().fold(call, |call, state| call.with("state", state.name()));
+    expiration.into_iter().fold(call, |call, expiration| call.with("expiration", expiration.name()))
 }
 
 /// Adds a field to the JSON of arguments.

@@ -29,6 +29,7 @@ mod enforce;
 mod error;
 mod input;
 mod journal;
+mod leaked;
 mod listen;
 mod metrics;
 mod output;

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service as HttpService, service_fn};
 use portcullis_engine::{Engine, Request as Question};
@@ -50,6 +50,7 @@ pub(crate) use self::routing::{Preflight, Routing, Service, Upstream};
 use crate::clock;
 use crate::enforce::{Cause, Denial, Permit, enforce};
 use crate::journal::{DecisionId, Journal, Kept};
+use crate::leaked::Reports;
 use crate::listen::Connection;
 use crate::metrics::Metrics;
 
@@ -63,6 +64,8 @@ pub(crate) struct Wiring {
     pub(crate) revisions: watch::Receiver<u64>,
     /// Where decisions are recorded.
     pub(crate) journal: Journal,
+    /// Where leaked keys are reported.
+    pub(crate) reports: Reports,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// The bounds of what is forwarded.
@@ -85,6 +88,7 @@ pub(crate) struct Proxy {
     engine: Arc<Engine>,
     routing: Arc<ArcSwap<Routing>>,
     journal: Journal,
+    reports: Reports,
     metrics: Metrics,
     bounds: Bounds,
     clients: Clients,
@@ -104,10 +108,10 @@ impl Proxy {
     /// # Errors
     /// Where the clients for upstreams cannot be made.
     pub(crate) fn new(wiring: Wiring) -> Result<Arc<Self>, ClientsError> {
-        let Wiring { engine, routing, revisions, journal, metrics, bounds, clients } = wiring;
+        let Wiring { engine, routing, revisions, journal, reports, metrics, bounds, clients } = wiring;
         let clients = Clients::new(clients)?;
         let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
-        Ok(Arc::new(Proxy { engine, routing, journal, metrics, bounds, clients, judge }))
+        Ok(Arc::new(Proxy { engine, routing, journal, reports, metrics, bounds, clients, judge }))
     }
 
     /// The service of one connection.
@@ -142,6 +146,11 @@ impl Proxy {
                 // Not reached: a permit without a service has been turned into a denial. Were it, it would be one.
                 drop(permit);
                 self.denied(&Denial::of(Reason::ServiceUnknown), None, &parts)
+            }
+            (Err(denial), Some(service)) if is_report(&denial, &service, &parts) => {
+                let recorded = self.record(denial.cause().number(), denial.packed());
+                let (status, code) = self.reports.take(peer.address, body).await;
+                if status.is_success() { respond::accepted(recorded) } else { respond::problem(status, code, recorded) }
             }
             (Err(denial), service) => self.denied(&denial, service.as_deref(), &parts),
         };
@@ -200,6 +209,14 @@ impl Proxy {
         }
         id
     }
+}
+
+/// Whether a request reports leaked keys. The gate denies it, for it has no credential; the proxy itself answers it.
+fn is_report(denial: &Denial, service: &Service, parts: &Parts) -> bool {
+    denial.cause() == Cause::Gate(Reason::CredentialMissing)
+        && parts.method == Method::POST
+        && parts.uri.query().is_none()
+        && service.leaked.as_deref() == Some(parts.uri.path())
 }
 
 #[cfg(test)]

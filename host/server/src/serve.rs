@@ -25,7 +25,7 @@ use crate::journal::{self, Batches};
 use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
 use crate::metrics::Metrics;
 use crate::proxy::{Bounds, ClientSettings, ClientsError, Preflight, Proxy, Routing, Service, Upstream, Wiring};
-use crate::{Exit, clock, tls};
+use crate::{Exit, clock, leaked, tls};
 
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
@@ -185,7 +185,9 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let demo = if is_demo { Some(demo::set_up(&control, clock::now()).await?) } else { None };
     let (journal, batches) = journal::channel(config.decisions.queue);
 
+    let (reports, inbox) = leaked::channel();
     let proxy = Proxy::new(Wiring {
+        reports: reports.clone(),
         engine: Arc::clone(&engine),
         routing: current,
         revisions: control.enforced(),
@@ -204,6 +206,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         Arc::clone(&engine),
         journal.clone(),
         metrics.clone(),
+        reports,
         &config.admin.hosts,
     ));
 
@@ -211,6 +214,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         tokio::spawn(identity.clone().follow(tls::POLL_INTERVAL));
     }
     tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
+    let reported = tokio::spawn(inbox.work(Arc::clone(&control)));
     tokio::spawn(prune(Arc::clone(&control), config.decisions.keep));
     let written = tokio::spawn(write_decisions(Arc::clone(&control), batches));
 
@@ -232,6 +236,8 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     end(serving).await;
     end(administering).await;
     end(written).await;
+    // What was reported and is not ended yet has to be reported again: a shutdown does not wait for a store that fails.
+    reported.abort();
     control.close().await;
     tracing::info!(cut, "stopped");
     why.map_or(Ok(()), |why| Err(ServeError::Stopped(why)))
@@ -298,6 +304,7 @@ fn service(delivery: &Delivery) -> Option<Service> {
         upstream: Upstream::parse(&delivery.upstream).ok()?,
         preserve_host: delivery.preserve_host,
         response_timeout: Duration::from_secs(delivery.response_timeout_s.into()),
+        leaked: delivery.reserved_prefix.as_ref().map(|prefix| format!("{prefix}{}", leaked::PATH)),
         preflight,
     })
 }

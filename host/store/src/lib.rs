@@ -24,7 +24,8 @@ pub use change::{Change, FIRST_REVISION, Fresh, GroupUse, Referring, Snapshot};
 pub use decision::{DecisionFilter, DecisionItem, DecisionRecord, Gap, Which};
 pub use error::{OpenError, StoreError};
 pub use record::{
-    Actor, ApplicationRecord, Channel, CredentialFilter, CredentialRecord, Delivery, GroupKind, GroupRecord, MAX_PAGE,
-    Origin, Page, Paging, Preflight, ServiceRecord, Stored, TenantRecord, UserRecord, Write,
+    Actor, ApplicationRecord, CatalogueMark, Channel, ClientTerms, CredentialFilter, CredentialRecord, Delivery, Ends,
+    GroupKind, GroupRecord, MAX_PAGE, Origin, Page, Paging, Preflight, ServiceRecord, Stored, TenantRecord,
+    TenantRules, UserRecord, Write,
 };
 pub use sqlite::Store;

@@ -1,4 +1,4 @@
-//! `/v1/tenants/{tenant}/workspace-keys`, `/tenant-keys`, `/management-keys`: the life of keys.
+//! `/v1/tenants/{tenant}/workspace-keys`, `/tenant-keys`, `/management-keys`, `/clients`: the life of credentials.
 //!
 //! A secret is in the answer to the call that made it, and in no other answer.
 
@@ -6,10 +6,10 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use axum::{Extension, Json};
-use portcullis_control::store::{Actor, CredentialRecord, Stored};
+use portcullis_control::store::{Actor, ClientTerms, CredentialRecord, Stored, TenantRules};
 use portcullis_control::{
-    Caller, Command, Done, Expiration, Issued, KeyRef, NewManagementKey, NewTenantKey, NewWorkspaceKey, Rotation,
-    TenantKeyEdit, key_name,
+    Caller, Command, Done, Expiration, Issued, KeyFilter, KeyRef, NewClient, NewManagementKey, NewTenantKey,
+    NewWorkspaceKey, Rotation, TenantKeyEdit, key_name,
 };
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
@@ -26,16 +26,29 @@ use super::{Api, List, created, no_content, shown};
 
 /// A key without its secret. Fields that its kind does not have are left out.
 #[derive(Serialize)]
-struct KeyView {
+pub(super) struct KeyView {
+    /// Of personal keys and clients this is the client id (RFC 6749 section 2.2).
     id: Id,
     kind: Kind,
+    #[serde(skip_serializing_if = "String::is_empty")]
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     description: String,
+    /// Clients: what it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purpose: Option<String>,
+    /// In one word: active, expired or revoked.
+    status: &'static str,
     state: CredentialState,
     expiration: &'static str,
     expires: Option<Expiry>,
     secret_version: u16,
+    /// Until when the secret before this one works as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap_until: Option<Expiry>,
+    /// Clients: what their tokens may be for, and what the system sets for them.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    client: Option<ClientView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,10 +70,22 @@ struct KeyView {
     /// The secret to sign requests with, once.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<Shown>,
+    /// Personal keys and clients: the secret beside the client id, once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_secret: Option<Shown>,
+}
+
+/// What only clients have. Issuer and validity are the tenant's and cannot be set here.
+#[derive(Serialize)]
+struct ClientView {
+    #[serde(flatten)]
+    terms: ClientTerms,
+    issuer: String,
+    token_validity_s: u32,
 }
 
 /// A secret on its way out. It has no `Debug`.
-struct Shown(secrecy::SecretString);
+pub(super) struct Shown(pub(super) secrecy::SecretString);
 
 impl Serialize for Shown {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -69,14 +94,31 @@ impl Serialize for Shown {
 }
 
 impl KeyView {
-    fn of(stored: Stored<CredentialRecord>, now: UnixTime) -> Self {
-        let CredentialRecord { credential, name, description, created_by, .. } = stored.record;
+    pub(super) fn of(stored: Stored<CredentialRecord>, now: UnixTime, rules: &TenantRules) -> Self {
+        let CredentialRecord { credential, name, description, created_by, terms, .. } = stored.record;
         let of = |kind| credential.kind == kind;
+        let expiration = Expiration::at(now, credential.expires, rules);
+        let client = terms.map(|terms| ClientView {
+            terms,
+            issuer: rules.token_issuer.clone(),
+            token_validity_s: rules.token_validity_s,
+        });
+        let (purpose, description) =
+            if client.is_some() { (Some(description), String::new()) } else { (None, description) };
+        let works = |until: &Expiry| now < until.instant();
         KeyView {
             name,
             description,
+            purpose,
+            status: match (credential.state, expiration) {
+                (CredentialState::Revoked, _) => "revoked",
+                (CredentialState::Active, Expiration::Expired) => "expired",
+                (CredentialState::Active, Expiration::Valid | Expiration::ExpiringSoon) => "active",
+            },
             state: credential.state,
-            expiration: Expiration::at(now, credential.expires).as_str(),
+            expiration: expiration.as_str(),
+            overlap_until: credential.secrets.iter().filter_map(|secret| secret.until).filter(works).max(),
+            client,
             expires: credential.expires,
             secret_version: credential.secrets.iter().map(|secret| secret.version).max().unwrap_or(0),
             group: credential.group,
@@ -90,15 +132,19 @@ impl KeyView {
             changed: stored.changed.0,
             key: None,
             signing_secret: None,
+            client_secret: None,
             kind: credential.kind,
             id: credential.id,
         }
     }
 
     /// With the secrets that were just made.
-    fn issued(issued: Issued, now: UnixTime) -> Self {
-        let mut view = KeyView::of(issued.record, now);
-        view.key = Some(Shown(issued.key));
+    fn issued(issued: Issued, now: UnixTime, rules: &TenantRules) -> Self {
+        let mut view = KeyView::of(issued.record, now, rules);
+        match view.kind {
+            Kind::Personal | Kind::Client => view.client_secret = Some(Shown(issued.key)),
+            Kind::Workspace | Kind::Tenant | Kind::Management | Kind::Session => view.key = Some(Shown(issued.key)),
+        }
         view.signing_secret = issued.signing_secret.map(Shown);
         view
     }
@@ -113,13 +159,33 @@ pub(super) fn who(actor: &Actor) -> String {
     }
 }
 
-/// `?state=active&after=CURSOR&limit=N`.
+/// `?state=active&expiration=expiring_soon&after=CURSOR&limit=N`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyQuery {
     state: Option<CredentialState>,
+    expiration: Option<ExpirationName>,
     after: Option<u64>,
     limit: Option<u32>,
+}
+
+/// How the query calls an [`Expiration`].
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ExpirationName {
+    Valid,
+    ExpiringSoon,
+    Expired,
+}
+
+impl From<ExpirationName> for Expiration {
+    fn from(name: ExpirationName) -> Expiration {
+        match name {
+            ExpirationName::Valid => Expiration::Valid,
+            ExpirationName::ExpiringSoon => Expiration::ExpiringSoon,
+            ExpirationName::Expired => Expiration::Expired,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -167,10 +233,24 @@ pub(super) struct ManagementBody {
     creator_rule: CreatorRule,
 }
 
+/// An OAuth client to be made.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientBody {
+    name: String,
+    #[serde(default)]
+    purpose: String,
+    expires: Option<Expiry>,
+    scopes: Vec<String>,
+    audiences: Vec<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateBody {
     expires: Option<Expiry>,
+    #[serde(default)]
+    overlap_s: u32,
     #[serde(default)]
     confirm: bool,
 }
@@ -190,9 +270,11 @@ pub(super) async fn list(
     query: KeyQuery,
 ) -> Result<Response, Problem> {
     let paging = paging(query.after, query.limit)?;
-    let page = api.control.tenant_view(&caller, &tenant).await?.keys(kind, query.state, paging).await?;
-    let now = api.control.now();
-    Ok(axum::response::IntoResponse::into_response(Json(List::of(page, |stored| KeyView::of(stored, now)))))
+    let view = api.control.tenant_view(&caller, &tenant).await?;
+    let filter = KeyFilter { kind, state: query.state, expiration: query.expiration.map(Expiration::from) };
+    let page = view.keys(filter, paging).await?;
+    let (now, rules) = (api.control.now(), &view.tenant().record.rules);
+    Ok(axum::response::IntoResponse::into_response(Json(List::of(page, |stored| KeyView::of(stored, now, rules)))))
 }
 
 pub(super) async fn get(api: Api, caller: Caller, key: KeyRef) -> Result<Response, Problem> {
@@ -200,7 +282,7 @@ pub(super) async fn get(api: Api, caller: Caller, key: KeyRef) -> Result<Respons
     let stored = view.key(key.kind, &key.id).await?;
     let shown_again = view.workspace_key(&caller, &stored.record).await?;
     let changed = stored.changed;
-    let mut key = KeyView::of(stored, api.control.now());
+    let mut key = KeyView::of(stored, api.control.now(), &view.tenant().record.rules);
     key.key = shown_again.map(Shown);
     Ok(uncached(shown(changed, key)))
 }
@@ -213,7 +295,7 @@ pub(super) async fn create_workspace(
 ) -> Result<Response, Problem> {
     let new = NewWorkspaceKey { name: body.name, confirmation: confirmation(body.confirm) };
     let done = api.order(&caller, None, Command::CreateWorkspaceKey(tenant, new)).await?;
-    issued(&api, done)
+    issued(&api, done).await
 }
 
 pub(super) async fn create_tenant(
@@ -230,7 +312,7 @@ pub(super) async fn create_tenant(
         ip_allowlist: ranges("ip_allowlist", body.ip_allowlist)?,
     };
     let done = api.order(&caller, None, Command::CreateTenantKey(tenant, new)).await?;
-    issued(&api, done)
+    issued(&api, done).await
 }
 
 pub(super) async fn edit_tenant(
@@ -263,7 +345,34 @@ pub(super) async fn create_management(
         creator_rule: body.creator_rule,
     };
     let done = api.order(&caller, None, Command::CreateManagementKey(tenant, new)).await?;
-    issued(&api, done)
+    issued(&api, done).await
+}
+
+pub(super) async fn create_client(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Body(body): Body<ClientBody>,
+) -> Result<Response, Problem> {
+    let new = NewClient {
+        name: body.name,
+        purpose: body.purpose,
+        expires: body.expires,
+        terms: ClientTerms { scopes: body.scopes, audiences: body.audiences },
+    };
+    let done = api.order(&caller, None, Command::CreateClient(tenant, new)).await?;
+    issued(&api, done).await
+}
+
+pub(super) async fn end_overlap(
+    api: Api,
+    caller: Caller,
+    key: KeyRef,
+    IfMatch(if_match): IfMatch,
+    Body(body): Body<RevokeBody>,
+) -> Result<Response, Problem> {
+    api.order(&caller, if_match, Command::EndOverlap(key.clone(), confirmation(body.confirm))).await?;
+    get(api, caller, key).await
 }
 
 pub(super) async fn rotate(
@@ -273,9 +382,10 @@ pub(super) async fn rotate(
     IfMatch(if_match): IfMatch,
     Body(body): Body<RotateBody>,
 ) -> Result<Response, Problem> {
-    let rotation = Rotation { expires: body.expires, confirmation: confirmation(body.confirm) };
+    let rotation =
+        Rotation { expires: body.expires, overlap_s: body.overlap_s, confirmation: confirmation(body.confirm) };
     let done = api.order(&caller, if_match, Command::RotateKey(key, rotation)).await?;
-    issued(&api, done)
+    issued(&api, done).await
 }
 
 pub(super) async fn revoke(
@@ -302,14 +412,18 @@ pub(super) async fn delete(
 }
 
 /// The answer with the secret that was made. A rotation answers like a creation: there is a new key at that place.
-fn issued(api: &Api, done: Done) -> Result<Response, Problem> {
+pub(super) async fn issued(api: &Api, done: Done) -> Result<Response, Problem> {
     let issued = done.issued.ok_or(portcullis_control::Failed::Interrupted)?;
     let credential = &issued.record.record.credential;
-    let at = format!("/v1/tenants/{}/{}s/{}", credential.tenant, key_name(credential.kind), credential.id);
-    Ok(uncached(created(done.revision, &at, KeyView::issued(issued, api.control.now()))))
+    let at = match credential.kind {
+        Kind::Personal => "/v1/me/personal-key".to_owned(),
+        kind => format!("/v1/tenants/{}/{}s/{}", credential.tenant, key_name(kind), credential.id),
+    };
+    let rules = api.control.rules(&credential.tenant).await?;
+    Ok(uncached(created(done.revision, &at, KeyView::issued(issued, api.control.now(), &rules))))
 }
 
-fn uncached(mut response: Response) -> Response {
+pub(super) fn uncached(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -84,13 +84,17 @@ struct ServiceView {
     #[serde(flatten)]
     delivery: Delivery,
     endpoints: Vec<Endpoint>,
+    /// Counts the changes of the endpoints.
+    catalogue_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<String>,
     created_at: String,
     changed: u64,
 }
 
 impl ServiceView {
     fn of(stored: Stored<ServiceRecord>) -> Self {
-        let ServiceRecord { service, name, delivery } = stored.record;
+        let ServiceRecord { service, name, delivery, catalogue } = stored.record;
         ServiceView {
             id: service.id,
             name,
@@ -100,6 +104,8 @@ impl ServiceView {
             accept: service.accept,
             delivery,
             endpoints: service.endpoints,
+            catalogue_version: catalogue.version,
+            preset: catalogue.preset,
             created_at: stored.created.to_string(),
             changed: stored.changed.0,
         }
@@ -125,6 +131,7 @@ pub(super) struct ServiceBody {
     #[serde(default = "usual_timeout")]
     response_timeout_s: u32,
     preflight: Option<Preflight>,
+    reserved_prefix: Option<String>,
     preset: Option<String>,
 }
 
@@ -153,6 +160,9 @@ pub(super) struct ServicePatch {
     /// `null` takes the rule away.
     #[serde(default, deserialize_with = "given")]
     preflight: Option<Option<Preflight>>,
+    /// `null` turns it off.
+    #[serde(default, deserialize_with = "given")]
+    reserved_prefix: Option<Option<String>>,
 }
 
 /// Tells a field that is `null` from one that is left out.
@@ -189,6 +199,7 @@ pub(super) async fn create(
             upstream: body.upstream,
             preserve_host: body.preserve_host,
             response_timeout_s: body.response_timeout_s,
+            reserved_prefix: body.reserved_prefix,
             preflight: body.preflight,
         },
         preset: preset.transpose()?,
@@ -220,6 +231,7 @@ pub(super) async fn edit(
         upstream: patch.upstream.unwrap_or_else(|| now.upstream.clone()),
         preserve_host: patch.preserve_host.unwrap_or(now.preserve_host),
         response_timeout_s: patch.response_timeout_s.unwrap_or(now.response_timeout_s),
+        reserved_prefix: patch.reserved_prefix.unwrap_or_else(|| now.reserved_prefix.clone()),
         preflight: patch.preflight.unwrap_or_else(|| now.preflight.clone()),
     };
     let delivery = (delivery != now).then_some(delivery);
@@ -279,6 +291,8 @@ pub(super) struct EndpointBody {
     #[serde(default)]
     legacy: bool,
     formerly: Option<String>,
+    #[serde(default)]
+    aliases: Vec<Id>,
 }
 
 pub(super) async fn put_endpoint(
@@ -298,6 +312,7 @@ pub(super) async fn put_endpoint(
         audience: body.audience,
         legacy: body.legacy,
         formerly: body.formerly,
+        aliases: body.aliases,
     };
     api.order(&caller, None, Command::PutEndpoint(service.clone(), Box::new(endpoint))).await?;
     let stored = api.control.system_view(&caller)?.endpoint(&service, &id).await?;

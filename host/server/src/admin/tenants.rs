@@ -3,14 +3,14 @@
 use axum::extract::State;
 use axum::response::Response;
 use axum::{Extension, Json};
-use portcullis_control::store::{ApplicationRecord, Stored, TenantRecord};
-use portcullis_control::{Caller, Command, NewApplication, NewTenant, SettingsOf, TenantEdit};
+use portcullis_control::store::{ApplicationRecord, Stored, TenantRecord, TenantRules};
+use portcullis_control::{Caller, Command, NewApplication, NewTenant, RulesEdit, SettingsOf, TenantEdit};
 use portcullis_model::address::Cidr;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{EndpointSettings, Module, SignatureMode, TenantState};
 use serde::{Deserialize, Serialize};
 
-use super::extract::{Asked, At, Body, IfMatch, Paged};
+use super::extract::{Asked, At, Body, IfMatch, Paged, confirmation};
 use super::lines::{Lines, ranges};
 use super::problem::Problem;
 use super::{Api, List, created, no_content, shown};
@@ -26,6 +26,8 @@ struct TenantView {
     state: TenantState,
     modules: Vec<Module>,
     key_limit: u32,
+    #[serde(flatten)]
+    rules: TenantRules,
     /// Tenant keys that are active and unexpired; only where one tenant is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys_in_use: Option<u64>,
@@ -42,6 +44,7 @@ impl TenantView {
             state: tenant.state,
             modules: tenant.modules.clone(),
             key_limit: tenant.key_limit,
+            rules: tenant.rules.clone(),
             keys_in_use,
             created_at: stored.created.to_string(),
             changed: stored.changed.0,
@@ -60,6 +63,9 @@ pub(super) struct TenantBody {
     modules: Vec<Module>,
     #[serde(default = "usual_key_limit")]
     key_limit: u32,
+    expiring_soon_days: Option<u16>,
+    token_issuer: Option<String>,
+    token_validity_s: Option<u32>,
 }
 
 fn usual_key_limit() -> u32 {
@@ -74,6 +80,11 @@ pub(super) struct TenantPatch {
     state: Option<TenantState>,
     modules: Option<Vec<Module>>,
     key_limit: Option<u32>,
+    expiring_soon_days: Option<u16>,
+    token_issuer: Option<String>,
+    token_validity_s: Option<u32>,
+    #[serde(default)]
+    confirm: bool,
 }
 
 pub(super) async fn list(
@@ -91,7 +102,12 @@ pub(super) async fn create(
     Body(body): Body<TenantBody>,
 ) -> Result<Response, Problem> {
     let id = body.id.clone();
-    let new = NewTenant { id: body.id, name: body.name, modules: body.modules, key_limit: body.key_limit };
+    let rules = RulesEdit {
+        expiring_soon_days: body.expiring_soon_days,
+        token_issuer: body.token_issuer,
+        token_validity_s: body.token_validity_s,
+    };
+    let new = NewTenant { id: body.id, name: body.name, modules: body.modules, key_limit: body.key_limit, rules };
     api.order(&caller, None, Command::CreateTenant(new)).await?;
     let view = api.control.tenant_view(&caller, &id).await?;
     let stored = view.tenant();
@@ -115,7 +131,18 @@ pub(super) async fn edit(
     IfMatch(if_match): IfMatch,
     Body(patch): Body<TenantPatch>,
 ) -> Result<Response, Problem> {
-    let edit = TenantEdit { name: patch.name, state: patch.state, modules: patch.modules, key_limit: patch.key_limit };
+    let edit = TenantEdit {
+        name: patch.name,
+        state: patch.state,
+        modules: patch.modules,
+        key_limit: patch.key_limit,
+        rules: RulesEdit {
+            expiring_soon_days: patch.expiring_soon_days,
+            token_issuer: patch.token_issuer,
+            token_validity_s: patch.token_validity_s,
+        },
+        confirmation: confirmation(patch.confirm),
+    };
     state.order(&caller, if_match, Command::EditTenant(id.clone(), edit)).await?;
     get(state, Extension(caller), At(id)).await
 }
@@ -168,10 +195,7 @@ pub(super) async fn get_settings(
     At((tenant, service, endpoint)): At<(Id, Id, Id)>,
 ) -> Result<Response, Problem> {
     let endpoint = EndpointRef { service, endpoint };
-    let settings = api.control.tenant_view(&caller, &tenant).await?.settings().await?;
-    let stored = settings.into_iter().find(|stored| stored.record.endpoint == endpoint).ok_or_else(|| {
-        portcullis_control::Refused::NotFound { kind: "settings for endpoint", id: endpoint.to_string() }
-    })?;
+    let stored = api.control.tenant_view(&caller, &tenant).await?.settings_of(&endpoint).await?;
     Ok(shown(stored.changed, SettingsView::of(stored)))
 }
 

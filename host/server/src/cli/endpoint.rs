@@ -114,6 +114,10 @@ struct Put {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     formerly: Option<String>,
+    /// Another id by which it may be named; several, or with commas between
+    #[arg(long = "alias", value_name = "ID", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<Id>,
 }
 
 pub(super) const LIST: &[Column] = &[
@@ -136,6 +140,7 @@ const PAGE: &[Column] = &[
     Column("scope", |endpoint| at(endpoint, "/scope")),
     Column("audience", |endpoint| at(endpoint, "/audience")),
     Column("legacy", |endpoint| at(endpoint, "/legacy")),
+    Column("aliases", |endpoint| at(endpoint, "/aliases")),
 ];
 
 /// Runs the command.

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::confirm::{Consent, Question};
 use super::issued::{self, Outlets, Reserved};
 use super::table::{self, Column, at};
-use super::value::Ranges;
-use super::{Common, Listed, Pages, Session, body, put, value};
+use super::value::{Expiration, Ranges};
+use super::{Common, Listed, Pages, Session, body, put, value, with_filters};
 use crate::client::{Answer, Call, ClientError, path};
 use crate::error::Error;
 use crate::input::Origin;
@@ -56,6 +56,19 @@ enum Command {
     Create(Box<Create>),
     Edit(Edit),
     Rotate(Rotate),
+    /// End the earlier secret of a rotated key before its time
+    #[command(
+        after_long_help = "Examples:\n  portcullis key end-overlap acme k3J9aQ2x\n  portcullis key end-overlap acme k3J9aQ2x --yes"
+    )]
+    EndOverlap {
+        #[command(flatten)]
+        of: Of,
+        /// Its kind [default: found by its id]
+        #[arg(long)]
+        kind: Option<Kind>,
+        #[command(flatten)]
+        consent: Consent,
+    },
     /// Revoke a key, at once and for good; it stays listed
     #[command(
         after_long_help = "Examples:\n  portcullis key revoke acme k3J9aQ2x\n  portcullis key revoke acme k3J9aQ2x --yes"
@@ -132,20 +145,31 @@ impl Kind {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum State {
+pub(super) enum State {
     /// Not revoked; it may have expired
     Active,
     /// Revoked
     Revoked,
 }
 
+impl State {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            State::Active => "active",
+            State::Revoked => "revoked",
+        }
+    }
+}
+
 const LIST_HELP: &str = "\
-The status is the stored state together with the expiration: a key that ends within seven days is expiring soon. \
+The status is the stored state together with the expiration: a key that ends within seven days is expiring \
+soon, unless the tenant has another number of days. \
 Without `--kind` the JSON has in `next` the cursor of each kind that has more.
 
 Examples:
   portcullis key list acme
   portcullis key list acme --kind tenant --state active
+  portcullis key list acme --expiration expiring-soon
   portcullis key list acme --all --json";
 
 /// List the keys of a tenant, without their secrets
@@ -160,6 +184,9 @@ struct List {
     /// Keys in this stored state alone
     #[arg(long)]
     state: Option<State>,
+    /// Keys whose end lies so alone
+    #[arg(long)]
+    expiration: Option<Expiration>,
     #[command(flatten)]
     pages: Pages,
 }
@@ -329,11 +356,13 @@ struct Edit {
 }
 
 const ROTATE_HELP: &str = "\
-The key gets a new secret and keeps the rest; the old secret is dead at once. An expired key needs a new expiry. A \
+The key gets a new secret and keeps the rest. The old secret is dead at once, unless it is given time with `--overlap`; \
+`portcullis key end-overlap` ends that early. An expired key needs a new expiry. A \
 workspace pair is not rotated: make a new one with `portcullis key create TENANT workspace`.
 
 Examples:
   portcullis key rotate acme k3J9aQ2x
+  portcullis key rotate acme k3J9aQ2x --overlap 7d
   portcullis key rotate acme k3J9aQ2x --expires 2028-01-01 --key-out shop.key --yes";
 
 /// Give a tenant or management key a new secret
@@ -351,6 +380,10 @@ struct Rotate {
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Expiry>,
+    /// How long the old secret goes on working, such as 1h or 7d, at most 30d [default: not at all]
+    #[arg(long = "overlap", value_name = "TIME", value_parser = value::seconds)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap_s: Option<u32>,
     /// Write the key to this new file, for its owner alone, instead of showing it
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -379,6 +412,7 @@ const PAGE: &[Column] = &[
     Column("status", status),
     Column("expires", |key| at(key, "/expires")),
     Column("secret version", |key| at(key, "/secret_version")),
+    Column("old secret works until", |key| at(key, "/overlap_until")),
     Column("group", |key| at(key, "/group")),
     Column("addresses", |key| any_where_empty(key, "/ip_allowlist")),
     Column("endpoints", |key| at(key, "/endpoints")),
@@ -422,6 +456,13 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             session.change(&Call::patch(edit.of.path(Kind::Tenant), &change), &done, PAGE)
         }
         Command::Rotate(args) => rotate(&session, args),
+        Command::EndOverlap { of, kind, consent } => {
+            let kind = find(&session, of, *kind)?.0;
+            let call = Call::post(of.act(kind, "end-overlap"), &json!({}));
+            let key = session.order(call, consent, Question::YesOrNo)?.body;
+            let done = format!("ended the earlier secret of {} key `{}` of tenant `{}`", kind.name(), of.id, of.tenant);
+            session.say(&key, || format!("{done}\n{}", table::page(PAGE, &key)))
+        }
         Command::Revoke { of, kind, consent } => {
             let kind = find(&session, of, *kind)?.0;
             let call = Call::post(of.act(kind, "revoke"), &json!({}));
@@ -462,13 +503,9 @@ fn show(session: &Session, of: &Of, kind: Option<Kind>) -> Result<(), Error> {
 }
 
 fn list(session: &Session, args: &List) -> Result<(), Error> {
-    let state = args.state.map(|state| match state {
-        State::Active => "active",
-        State::Revoked => "revoked",
-    });
     let call = |kind: Kind| {
         let call = Call::get(path(&["tenants", args.tenant.as_str(), kind.folder()]));
-        state.into_iter().fold(call, |call, state| call.with("state", state))
+        with_filters(call, args.state, args.expiration)
     };
     if let Some(kind) = args.kind {
         return session.pages(&call(kind), &args.pages, LIST_COLUMNS, "no keys");

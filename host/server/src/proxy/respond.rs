@@ -90,6 +90,16 @@ pub(super) fn failed(failure: Failure, decision: DecisionId) -> Response<Outgoin
     response
 }
 
+/// The answer to a report that was taken: nothing.
+pub(super) fn accepted(decision: DecisionId) -> Response<Outgoing> {
+    let mut response = Response::new(Outgoing::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    if let Ok(id) = HeaderValue::from_bytes(&decision.text()) {
+        response.headers_mut().insert(DECISION, id);
+    }
+    response
+}
+
 /// A problem document. The code is one of ours and needs no escaping.
 pub(super) fn problem(status: StatusCode, code: &str, decision: DecisionId) -> Response<Outgoing> {
     let title = status.canonical_reason().unwrap_or("Error");

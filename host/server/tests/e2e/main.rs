@@ -4,6 +4,8 @@
 //! test has a data folder of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod catalogue;
+mod clients;
 mod configuration;
 mod crash;
 mod database;
@@ -11,12 +13,15 @@ mod demo;
 mod exclusive;
 mod http;
 mod ip_filter;
+mod leaked;
 mod life;
 mod limits;
 mod management_keys;
 mod operations;
 mod parallel;
+mod people;
 mod random;
+mod rotation;
 mod secrets;
 mod server;
 mod storage;

@@ -92,9 +92,10 @@ async fn put_installation(
 
 async fn put_service(tx: &mut SqliteConnection, record: &ServiceRecord, stamp: Stamp) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO service (id, tenant, name, body, delivery, created, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO service (id, tenant, name, body, delivery, created, changed, catalogue)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, name = excluded.name, body = excluded.body,
-             delivery = excluded.delivery, changed = excluded.changed",
+             delivery = excluded.delivery, changed = excluded.changed, catalogue = excluded.catalogue",
     )
     .bind(record.service.id.as_str())
     .bind(record.service.tenant.as_ref().map(Id::as_str))
@@ -103,6 +104,7 @@ async fn put_service(tx: &mut SqliteConnection, record: &ServiceRecord, stamp: S
     .bind(encode(&record.delivery)?)
     .bind(stamp.at)
     .bind(stamp.revision)
+    .bind(encode(&record.catalogue)?)
     .execute(tx)
     .await?;
     Ok(())
@@ -110,9 +112,10 @@ async fn put_service(tx: &mut SqliteConnection, record: &ServiceRecord, stamp: S
 
 async fn put_tenant(tx: &mut SqliteConnection, record: &TenantRecord, stamp: Stamp) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO tenant (id, name, state, modules, key_limit, created, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO tenant (id, name, state, modules, key_limit, created, changed, rules)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, state = excluded.state, modules = excluded.modules,
-             key_limit = excluded.key_limit, changed = excluded.changed",
+             key_limit = excluded.key_limit, changed = excluded.changed, rules = excluded.rules",
     )
     .bind(record.id.as_str())
     .bind(record.name.as_str())
@@ -121,6 +124,7 @@ async fn put_tenant(tx: &mut SqliteConnection, record: &TenantRecord, stamp: Sta
     .bind(i64::from(record.key_limit))
     .bind(stamp.at)
     .bind(stamp.revision)
+    .bind(encode(&record.rules)?)
     .execute(tx)
     .await?;
     Ok(())

@@ -174,6 +174,7 @@ mod tests {
             state: Default::default(),
             modules: Vec::new(),
             key_limit: 10,
+            rules: Default::default(),
         };
         let entry = Entry {
             at,

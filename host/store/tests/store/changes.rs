@@ -195,7 +195,7 @@ async fn a_deleted_credential_keeps_no_secret_and_its_id_stays_taken() {
     commit(store, vec![Write::PutCredential(record.clone())]).await.unwrap();
     commit(store, vec![Write::RemoveCredential(id("k1"))]).await.unwrap();
     assert_eq!(store.credential(&id("k1")).await.unwrap(), None);
-    let filter = CredentialFilter { tenant: id("acme"), kind: Kind::Tenant, state: None };
+    let filter = CredentialFilter::all(id("acme"), Kind::Tenant);
     assert_eq!(store.credentials(&filter, ALL).await.unwrap().items, []);
     assert_eq!(store.snapshot().await.unwrap().credentials, []);
     assert!(store.credential_id_is_taken(&id("k1")).await.unwrap());
