@@ -8,15 +8,18 @@
 //! | module | holds |
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
-//! | [`records`] | audit, decisions, check |
+//! | [`audit`], [`refusals`] | the audit, and what comes into it without a command |
+//! | [`records`] | decisions, check |
 //! | [`extract`], [`lines`], [`problem`] | what comes in, and what is answered where it cannot be taken |
 
+mod audit;
 mod extract;
 mod keys;
 mod lines;
 mod people;
 mod problem;
 mod records;
+mod refusals;
 mod services;
 mod tenants;
 
@@ -43,6 +46,7 @@ use tower::ServiceExt as _;
 
 use self::extract::{Asked, At, Body as Given, IfMatch};
 use self::problem::Problem;
+pub(crate) use self::refusals::Refusals;
 use crate::clock;
 use crate::enforce::{Denial, Permit, enforce};
 use crate::journal::{DecisionId, Journal};
@@ -61,6 +65,7 @@ pub(crate) struct Admin {
     engine: Arc<Engine>,
     control: Arc<Control>,
     journal: Journal,
+    refusals: Arc<Refusals>,
     metrics: Metrics,
     /// The names by which clients may call it, lower case, without ports.
     hosts: Vec<String>,
@@ -75,12 +80,13 @@ impl Admin {
         control: Arc<Control>,
         engine: Arc<Engine>,
         journal: Journal,
+        refusals: Arc<Refusals>,
         metrics: Metrics,
         hosts: &[String],
     ) -> Admin {
         let hosts = LOCAL_HOSTS.iter().map(|&host| host.to_owned()).chain(hosts.iter().cloned()).collect();
         let router = router().with_state(Api { control: Arc::clone(&control), engine: Arc::clone(&engine) });
-        Admin { engine, control, journal, metrics, hosts, router }
+        Admin { engine, control, journal, refusals, metrics, hosts, router }
     }
 
     /// Answers one request.
@@ -105,7 +111,10 @@ impl Admin {
         }
         let permit = match self.decide(peer, secure, &request) {
             Ok(permit) => permit,
-            Err((denial, id)) => return respond::denied(&denial, id).map(Body::new),
+            Err((denial, id)) => {
+                self.refusals.note(&denial, id, peer, clock::now());
+                return respond::denied(&denial, id).map(Body::new);
+            }
         };
         let Some(caller) = caller(&permit, peer, &request) else {
             let detail = "the gate let this request through without a credential";
@@ -238,9 +247,11 @@ fn router() -> Router<Api> {
             "/v1/tenants/{tenant}/users/{user}",
             get(people::user).patch(people::edit_user).delete(people::remove_user),
         )
-        .route("/v1/tenants/{tenant}/audit", get(records::tenant_audit))
-        .route("/v1/audit", get(records::audit))
-        .route("/v1/audit/verification", get(records::verify))
+        .route("/v1/tenants/{tenant}/audit", get(audit::of_tenant))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/verification", get(audit::verify))
+        .route("/v1/audit/checkpoint", get(audit::checkpoint))
+        .route("/v1/audit/export", get(audit::export))
         .route("/v1/decisions", get(records::decisions))
         .route("/v1/decisions/{decision}", get(records::decision))
         .route("/v1/check", post(records::check));
