@@ -46,7 +46,7 @@ use tower::ServiceExt as _;
 
 use self::extract::{Asked, At, Body as Given, IfMatch};
 use self::problem::Problem;
-pub(crate) use self::refusals::Refusals;
+pub(crate) use self::refusals::{Pending, Refusals};
 use crate::clock;
 use crate::enforce::{Denial, Permit, enforce};
 use crate::journal::{DecisionId, Journal};

@@ -7,7 +7,7 @@ use portcullis_control::store::Entry;
 use portcullis_control::{AuditRetention, Control};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::admin::Refusals;
+use crate::admin::{Pending, Refusals};
 use crate::clock;
 
 /// How often refusals that were noted are written, in one batch.
@@ -46,13 +46,14 @@ pub(crate) async fn end(control: &Control, refusals: &Refusals) {
     write(control, refusals, refusals.end()).await;
 }
 
-async fn write(control: &Control, refusals: &Refusals, entries: Vec<Entry>) {
-    if entries.is_empty() {
+async fn write(control: &Control, refusals: &Refusals, pending: Vec<Pending>) {
+    if pending.is_empty() {
         return;
     }
+    let entries: Vec<Entry> = pending.iter().map(|pending| pending.entry.clone()).collect();
     if let Err(error) = control.record_refusals(&entries).await {
         tracing::error!(%error, entries = entries.len(), "refusals could not be written to the audit yet");
-        refusals.give_back(entries);
+        refusals.give_back(pending);
     }
 }
 

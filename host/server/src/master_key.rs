@@ -33,7 +33,7 @@ pub(crate) fn source(data: &Path, file: Option<&PathBuf>) -> Result<MasterKeySou
 
 /// A secret out of the environment; nothing where it is empty.
 pub(crate) fn variable(name: &str) -> Option<SecretString> {
-    // What is no text is a key neither, and is told as one that cannot be read.
-    let text = Zeroizing::new(std::env::var_os(name)?.to_string_lossy().into_owned());
+    // What is no text is no key either, and is told as one that cannot be read.
+    let text = Zeroizing::new(std::env::var_os(name)?.into_string().unwrap_or_else(|_| "?".to_owned()));
     (!text.is_empty()).then(|| SecretString::from(text.as_str()))
 }

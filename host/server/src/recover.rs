@@ -6,6 +6,7 @@ use std::sync::Arc;
 use portcullis_control::{CommandError, Control, OtherKeys};
 use portcullis_model::time::{Expiry, UnixTime};
 use secrecy::ExposeSecret as _;
+use secrecy::zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::serve::{self, ServeError};
@@ -90,6 +91,6 @@ pub(crate) fn run(args: &Args) -> Result<Exit, RecoverError> {
         done.issued.ok_or(RecoverError::NoKey)
     })?;
     output::say_aside("Superuser key, shown this once:\n")?;
-    output::say(&format!("{}\n", issued.key.expose_secret()))?;
+    output::say(&Zeroizing::new(format!("{}\n", issued.key.expose_secret())))?;
     Ok(Exit::Success)
 }

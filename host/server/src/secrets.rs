@@ -89,6 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, SecretsError> {
         MasterKeySource::Given { by, .. } => format!("give the new master key in `{by}` from now on"),
     };
     output::say(&match done {
+        Rekeyed::Done { secrets: 1 } => format!("1 secret is sealed anew: {place}\n"),
         Rekeyed::Done { secrets } => format!("{secrets} secrets are sealed anew: {place}\n"),
         Rekeyed::Finished => format!("an earlier change of the master key was cut off and is finished: {place}\n"),
     })?;

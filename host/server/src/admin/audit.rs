@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use portcullis_control::store::{AuditFilter, AuditRow, OutcomeFilter, Paging, RecordedOutcome};
+use portcullis_control::store::{AuditFilter, AuditRow, Channel, OutcomeFilter, Paging, RecordedOutcome};
 use portcullis_control::{AuditVerification, Caller, CheckpointState, FieldFault};
 use portcullis_model::id::Id;
 use portcullis_model::time::{Expiry, UnixTime};
@@ -51,12 +51,15 @@ impl AuditView {
             RecordedOutcome::Done { revision } => ("done", Some(revision.0), None),
             RecordedOutcome::Refused { code } => ("refused", None, Some(code)),
         };
+        // Portcullis itself acts without a credential too, and never over the API.
+        let is_stranger =
+            row.origin.channel == Channel::Api && row.actor.credential.is_none() && row.actor.user.is_none();
         AuditView {
             id: row.id,
             tenant: row.tenant,
             number: row.number,
             at: row.at.to_string(),
-            by: who(&row.actor),
+            by: if is_stranger { "unauthenticated".to_owned() } else { who(&row.actor) },
             credential: row.actor.credential,
             channel: row.origin.channel.as_str(),
             address: row.origin.address,

@@ -42,11 +42,25 @@ pub(crate) struct Refusals {
 struct Noted {
     /// The minute that is counted, in minutes since 1970.
     minute: u64,
-    sources: HashMap<Source, u64>,
+    sources: HashMap<Source, Count>,
     /// How many came from sources beyond those, or found no room.
     others: u64,
     /// Entries that wait to be written.
-    waiting: Vec<Entry>,
+    waiting: Vec<Pending>,
+}
+
+/// An entry that waits to be written.
+pub(crate) struct Pending {
+    pub(crate) entry: Entry,
+    /// For how many refusals it stands.
+    of: u64,
+}
+
+/// How many refusals a source had in the minute, and how many of them are entries of their own.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    all: u64,
+    told: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -91,11 +105,11 @@ impl Refusals {
             outcome: Outcome::Refused { code },
             details: json!({ "reason": reason.name(), "decision": decision.to_string() }).to_string(),
         };
-        noted.waiting.push(entry);
+        noted.waiting.push(Pending { entry, of: 1 });
     }
 
     /// What there is to be written: the entries so far, and the numbers of minutes that are over.
-    pub(crate) fn take(&self, now: UnixTime) -> Vec<Entry> {
+    pub(crate) fn take(&self, now: UnixTime) -> Vec<Pending> {
         let mut noted = self.noted();
         if let Some(system) = &self.system {
             noted.turn(now, system);
@@ -104,7 +118,7 @@ impl Refusals {
     }
 
     /// Everything that there is to be written, the minute being over or not.
-    pub(crate) fn end(&self) -> Vec<Entry> {
+    pub(crate) fn end(&self) -> Vec<Pending> {
         let mut noted = self.noted();
         if let Some(system) = &self.system {
             noted.close(system);
@@ -113,13 +127,12 @@ impl Refusals {
     }
 
     /// Keeps entries that could not be written, for the next time.
-    pub(crate) fn give_back(&self, mut entries: Vec<Entry>) {
+    pub(crate) fn give_back(&self, mut entries: Vec<Pending>) {
         let mut noted = self.noted();
         let later = std::mem::take(&mut noted.waiting);
         entries.extend(later);
-        let lost = entries.len().saturating_sub(MAX_WAITING);
-        entries.truncate(MAX_WAITING);
-        noted.others = noted.others.saturating_add(u64::try_from(lost).unwrap_or(u64::MAX));
+        let lost = entries.split_off(entries.len().min(MAX_WAITING));
+        noted.others = lost.iter().fold(noted.others, |others, lost| others.saturating_add(lost.of));
         noted.waiting = entries;
     }
 
@@ -141,17 +154,16 @@ impl Noted {
 
     /// Whether this refusal is an entry of its own.
     fn count(&mut self, source: Source) -> bool {
-        let has_room = self.waiting.len() < MAX_WAITING && self.sources.len() < MAX_SOURCES;
-        let Some(count) = self.sources.get_mut(&source) else {
-            if !has_room {
-                self.others = self.others.saturating_add(1);
-                return false;
-            }
-            self.sources.insert(source, 1);
-            return true;
-        };
-        *count = count.saturating_add(1);
-        *count <= ROWS_A_MINUTE && self.waiting.len() < MAX_WAITING
+        let has_room = self.waiting.len() < MAX_WAITING;
+        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
+            self.others = self.others.saturating_add(1);
+            return false;
+        }
+        let count = self.sources.entry(source).or_default();
+        count.all = count.all.saturating_add(1);
+        let is_told = has_room && count.told < ROWS_A_MINUTE;
+        count.told += u64::from(is_told);
+        is_told
     }
 
     /// Turns the numbers of the minute into entries.
@@ -171,13 +183,14 @@ impl Noted {
                 .to_string(),
         };
         for (Source { tenant, address, code }, count) in self.sources.drain() {
-            if let Some(more) = count.checked_sub(ROWS_A_MINUTE).filter(|more| *more > 0) {
-                self.waiting.push(counted(tenant, Some(address), code, more));
+            let of = count.all - count.told;
+            if of > 0 {
+                self.waiting.push(Pending { entry: counted(tenant, Some(address), code, of), of });
             }
         }
         if self.others > 0 {
-            self.waiting.push(counted(system.clone(), None, "several", self.others));
-            self.others = 0;
+            let of = std::mem::take(&mut self.others);
+            self.waiting.push(Pending { entry: counted(system.clone(), None, "several", of), of });
         }
     }
 }
@@ -199,8 +212,8 @@ mod tests {
     }
 
     /// The entries as code, address and what is counted.
-    fn told(entries: &[Entry]) -> Vec<(&'static str, Option<IpAddr>, Option<u64>)> {
-        let told = entries.iter().map(|entry| {
+    fn told(entries: &[Pending]) -> Vec<(&'static str, Option<IpAddr>, Option<u64>)> {
+        let told = entries.iter().map(|Pending { entry, .. }| {
             assert_eq!((entry.tenant.as_str(), entry.action, entry.object_kind), ("system", "call", "admin-api"));
             let Outcome::Refused { code } = entry.outcome else { panic!("{entry:?}") };
             let details: serde_json::Value = serde_json::from_str(&entry.details).unwrap();
@@ -231,7 +244,7 @@ mod tests {
         assert!(refusals.take(at(119)).is_empty());
         let entries = refusals.take(at(120));
         assert_eq!(told(&entries), [("unauthorized", mine, Some(1001))]);
-        assert_eq!(entries[0].at, at(119), "it is of its minute");
+        assert_eq!(entries[0].entry.at, at(119), "it is of its minute");
     }
 
     #[test]
@@ -269,5 +282,6 @@ mod tests {
         let counts: Vec<_> = told(&entries).into_iter().filter_map(|(_, _, more)| more).collect();
         let rows = u64::try_from(entries.len() - counts.len()).unwrap();
         assert_eq!(rows + counts.iter().sum::<u64>(), 4 * 256 * 12, "nothing is lost but its details");
+        assert_eq!(entries.iter().map(|pending| pending.of).sum::<u64>(), 4 * 256 * 12);
     }
 }

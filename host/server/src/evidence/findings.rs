@@ -37,6 +37,8 @@ pub(crate) struct WitnessView {
     pub(super) checkpoint: u64,
     pub(super) at: String,
     pub(super) same_key: bool,
+    /// Of how many chains everything that it has was removed since.
+    pub(super) beyond: usize,
 }
 
 #[derive(Serialize)]
@@ -74,6 +76,11 @@ impl Findings {
                         the master key"
                 .to_owned(),
         };
+        if let Some(beyond) = witness.as_ref().map(|witness| witness.beyond).filter(|beyond| *beyond > 0) {
+            unproven += &format!(
+                "; all that the witness has of {beyond} chains was removed since, so it proves nothing of them"
+            );
+        }
         if unsigned > 0 {
             unproven +=
                 &format!("; {unsigned} entries are newer than the checkpoint, their hashes alone speak for them");

@@ -76,6 +76,12 @@ impl Witness {
         Ok(Witness { key, checkpoint, at, heads })
     }
 
+    /// Whether all that it has of a chain was removed since, so that nothing of it can be compared.
+    fn is_before(&self, chain: &ChainReport) -> bool {
+        let newest = self.heads.get(&chain.tenant).into_iter().flatten().map(|anchor| anchor.number).max();
+        newest.is_some_and(|newest| newest < chain.removed)
+    }
+
     fn anchors(&self, tenant: &Id) -> Vec<Anchor> {
         self.heads.get(tenant).cloned().unwrap_or_default()
     }
@@ -191,6 +197,7 @@ impl<'w> Log<'w> {
             checkpoint: witness.checkpoint,
             at: witness.at.to_string(),
             same_key: witness.key == self.key,
+            beyond: chains.iter().filter(|chain| witness.is_before(chain)).count(),
         });
         Findings::new(&self.checkpoint, state, self.key, chains, unsigned, witnessed)
     }

@@ -20,7 +20,8 @@ fn help_is_as_reviewed() {
 }
 
 /// Commands that work by themselves.
-const LOCAL: [&str; 6] = ["", "check", "policy", "policy build", "policy inspect", "policy diff"];
+const LOCAL: [&str; 8] =
+    ["", "check", "policy", "policy build", "policy inspect", "policy diff", "secrets", "secrets rekey"];
 /// Commands that work on a server, and the one that prints scripts.
 const ON_SERVER: &[(&str, &str)] = &[
     ("service", "list show create edit delete"),
@@ -31,7 +32,7 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("application", "list create delete"),
     ("user", "list show create edit delete"),
     ("key", "list show create edit rotate revoke delete"),
-    ("audit", "list verify"),
+    ("audit", "list verify export checkpoint"),
     ("decision", "list show"),
     ("installation", "show edit"),
     ("whoami", ""),

@@ -4,6 +4,7 @@
 //! test has a data folder of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod audit;
 mod configuration;
 mod crash;
 mod database;
@@ -17,6 +18,8 @@ mod management_keys;
 mod operations;
 mod parallel;
 mod random;
+mod refusals;
+mod rekey;
 mod secrets;
 mod server;
 mod storage;

@@ -359,16 +359,19 @@ async fn prune_chain(
 ) -> Result<u64, StoreError> {
     let query = sqlx::query("SELECT seq, number, at FROM audit WHERE tenant = ?1 ORDER BY seq LIMIT ?2");
     let oldest = query.bind(mark.tenant.as_str()).bind(int(limit)?).fetch_all(&mut *tx).await?;
+    // The newest row of all stays: SQLite gives out the number behind it, and no row has the number of an earlier one.
+    let newest: Option<i64> = sqlx::query_scalar("SELECT max(seq) FROM audit").fetch_one(&mut *tx).await?;
     let mut cut: Option<i64> = None;
     for row in &oldest {
         let row = Columns::new(row, "audit");
         let (number, written) = (row.number("number")?, row.time("at")?);
         let is_old = retention.before.is_some_and(|before| written < before)
             || retention.keep_rows.is_some_and(|keep| number.saturating_add(keep) <= mark.count);
-        if !is_old || number > mark.count {
+        let seq: i64 = row.get("seq")?;
+        if !is_old || number > mark.count || Some(seq) == newest {
             break;
         }
-        cut = Some(row.get("seq")?);
+        cut = Some(seq);
     }
     let Some(cut) = cut else { return Ok(0) };
     let mut check = ChainCheck::new(&mark.tenant, mark.stub, mark.stub, Vec::new());
