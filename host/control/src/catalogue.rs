@@ -116,7 +116,13 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 16] = [
     AdminEndpoint {
         id: "audit",
         name: "Audit",
-        paths: &["/v1/audit", "/v1/audit/verification", "/v1/tenants/{tenant}/audit"],
+        paths: &[
+            "/v1/audit",
+            "/v1/audit/verification",
+            "/v1/audit/checkpoint",
+            "/v1/audit/export",
+            "/v1/tenants/{tenant}/audit",
+        ],
     },
     AdminEndpoint {
         id: "decisions",

@@ -13,9 +13,12 @@
 //! | [`view`] | reading |
 //! | [`catalogue`] | the admin API as a service, presets |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
+//! | [`master_key`], [`rekey`] | what secrets are sealed under |
+//! | [`audit`] | the audit signed, checked, and kept short |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod audit;
 mod catalogue;
 mod change;
 mod command;
@@ -23,12 +26,15 @@ mod compile;
 mod delivery;
 mod error;
 mod leaked;
+mod master_key;
 mod plan;
 mod recover;
+mod rekey;
 mod seal;
 mod secret;
 mod view;
 
+pub use audit::{AuditRetention, AuditVerification, CheckpointState, PublicKey, has_signed};
 pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints};
 pub use change::{Done, Issued};
 pub use command::{
@@ -37,12 +43,14 @@ pub use command::{
     TenantEdit, TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
+pub use master_key::{MasterKeyError, MasterKeySource};
 pub use plan::keys::MAX_OVERLAP_S;
 pub use plan::own::{CODE_S, SESSION_S};
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
 pub use portcullis_store as store;
 pub use recover::OtherKeys;
-pub use seal::{MasterKeyError, SealError};
+pub use rekey::{RekeyError, Rekeyed, rekey};
+pub use seal::SealError;
 pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
 
 use std::collections::BTreeMap;
@@ -59,6 +67,7 @@ use portcullis_store::{DecisionRecord, Delivery, Fresh, Gap, Store, StoreError};
 use rand::Rng as _;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
 use crate::seal::Sealer;
 
@@ -86,6 +95,7 @@ pub struct Control {
     store: Store,
     engine: Arc<Engine>,
     sealer: Sealer,
+    seal: Seal,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
     enforced: watch::Sender<u64>,
@@ -95,11 +105,27 @@ pub struct Control {
 }
 
 impl Control {
-    /// Opens the installation in `data`, made there where it is missing, and brings its policy in force.
+    /// Opens the installation in `data`, made there where it is missing, with the master key in that folder, and brings its
+    /// policy in force.
     ///
     /// # Errors
     /// Any [`StartError`]; nothing is in force then.
     pub async fn open(
+        data: &Path,
+        engine: Arc<Engine>,
+        clock: fn() -> UnixTime,
+        deliver: Deliver,
+    ) -> Result<Arc<Control>, StartError> {
+        let source = MasterKeySource::File(data.join(MASTER_KEY));
+        Control::open_under(&source, data, engine, clock, deliver).await
+    }
+
+    /// The same, with the master key from elsewhere.
+    ///
+    /// # Errors
+    /// Any [`StartError`]; nothing is in force then.
+    pub async fn open_under(
+        source: &MasterKeySource,
         data: &Path,
         engine: Arc<Engine>,
         clock: fn() -> UnixTime,
@@ -110,13 +136,14 @@ impl Control {
         let fresh = Fresh { seed: Seed(seed), at: clock(), installation: Installation::default() };
         let store = Store::open(&data.join(DATABASE), &fresh).await?;
         // After the store, whose lock keeps a second process from making another key.
-        let sealer = Sealer::open(&data.join(MASTER_KEY))?;
+        let Unlocked { sealer, seal, .. } = unlock(&store, source).await?;
         let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
         let control = Arc::new(Control {
             store,
             engine,
             sealer,
+            seal,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
             lane: Mutex::new(lane),
@@ -126,6 +153,7 @@ impl Control {
         });
         control.load().await?;
         control.found(&mut *control.lane.lock().await).await?;
+        control.keep_checkpoint().await;
         Ok(control)
     }
 
@@ -174,10 +202,11 @@ impl Control {
         self.store.prune_decisions(keep_bytes).await
     }
 
-    /// Closes the store. What is in force stays in force in the engine.
+    /// Signs the audit a last time and closes the store. What is in force stays in force in the engine.
     pub async fn close(&self) {
         // No change may be half-way.
         let _lane = self.lane.lock().await;
+        self.keep_checkpoint().await;
         self.store.clone().close().await;
     }
 

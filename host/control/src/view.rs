@@ -5,13 +5,14 @@ use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{CredentialState, Endpoint, EndpointSettings, Installation, Service};
 use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_store::{
-    ApplicationRecord, AuditReport, AuditRow, CredentialFilter, CredentialRecord, DecisionFilter, DecisionItem,
-    DecisionRecord, Ends, GroupRecord, Page, Paging, ServiceRecord, StoreError, Stored, TenantRecord, TenantRules,
-    UserRecord,
+    ApplicationRecord, AuditFilter, AuditRow, Checkpoint, CredentialFilter, CredentialRecord, DecisionFilter,
+    DecisionItem, DecisionRecord, Ends, GroupRecord, Page, Paging, ServiceRecord, StoreError, Stored, TenantRecord,
+    TenantRules, UserRecord,
 };
 use secrecy::SecretString;
 
 use crate::Control;
+use crate::audit::{AuditVerification, PublicKey};
 use crate::catalogue::ADMIN_SERVICE;
 use crate::command::{Caller, key_name};
 use crate::compile::Catalogue;
@@ -272,8 +273,9 @@ impl TenantView<'_> {
     }
 
     /// What was done and refused in the tenant, newest first.
-    pub async fn audit(&self, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
-        Ok(self.control.store.audit(Some(self.id()), paging).await?)
+    pub async fn audit(&self, filter: AuditFilter, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
+        let own = AuditFilter { tenant: Some(self.id().clone()), ..filter };
+        Ok(self.control.store.audit(&own, paging).await?)
     }
 
     fn id(&self) -> &Id {
@@ -334,13 +336,23 @@ impl SystemView<'_> {
     }
 
     /// What was done and refused anywhere, newest first.
-    pub async fn audit(&self, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
-        Ok(self.control.store.audit(None, paging).await?)
+    pub async fn audit(&self, filter: &AuditFilter, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
+        Ok(self.control.store.audit(filter, paging).await?)
     }
 
-    /// Recomputes every chain.
-    pub async fn verify_audit(&self) -> Result<AuditReport, CommandError> {
-        Ok(self.control.store.verify_audit(None).await?)
+    /// A part of the audit, of one tenant or of all, the oldest first.
+    pub async fn export_audit(&self, tenant: Option<&Id>, after: Option<u64>) -> Result<Page<AuditRow>, CommandError> {
+        Ok(self.control.store.export_audit(tenant, after).await?)
+    }
+
+    /// A checkpoint of the audit as it is now.
+    pub async fn checkpoint(&self) -> Result<(Checkpoint, PublicKey), CommandError> {
+        Ok((self.control.sign_checkpoint().await?, self.control.audit_public_key()))
+    }
+
+    /// Recomputes every chain, and compares them with the newest checkpoint.
+    pub async fn verify_audit(&self) -> Result<AuditVerification, CommandError> {
+        self.control.verify_audit().await
     }
 
     /// Decisions, newest first.

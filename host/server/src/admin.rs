@@ -9,9 +9,11 @@
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
 //! | [`own`] | what a person who has signed in does |
-//! | [`records`] | audit, decisions, check |
+//! | [`audit`], [`refusals`] | the audit, and what comes into it without a command |
+//! | [`records`] | decisions, check |
 //! | [`extract`], [`lines`], [`problem`] | what comes in, and what is answered where it cannot be taken |
 
+mod audit;
 mod extract;
 mod keys;
 mod lines;
@@ -19,6 +21,7 @@ mod own;
 mod people;
 mod problem;
 mod records;
+mod refusals;
 mod services;
 mod tenants;
 
@@ -45,6 +48,7 @@ use tower::ServiceExt as _;
 
 use self::extract::{Asked, At, Body as Given, IfMatch};
 use self::problem::Problem;
+pub(crate) use self::refusals::{Pending, Refusals};
 use crate::clock;
 use crate::enforce::{Denial, Permit, enforce};
 use crate::journal::{DecisionId, Journal};
@@ -64,6 +68,7 @@ pub(crate) struct Admin {
     engine: Arc<Engine>,
     control: Arc<Control>,
     journal: Journal,
+    refusals: Arc<Refusals>,
     metrics: Metrics,
     reports: Reports,
     /// The names by which clients may call it, lower case, without ports.
@@ -79,13 +84,14 @@ impl Admin {
         control: Arc<Control>,
         engine: Arc<Engine>,
         journal: Journal,
+        refusals: Arc<Refusals>,
         metrics: Metrics,
         reports: Reports,
         hosts: &[String],
     ) -> Admin {
         let hosts = LOCAL_HOSTS.iter().map(|&host| host.to_owned()).chain(hosts.iter().cloned()).collect();
         let router = router().with_state(Api { control: Arc::clone(&control), engine: Arc::clone(&engine) });
-        Admin { engine, control, journal, metrics, reports, hosts, router }
+        Admin { engine, control, journal, refusals, metrics, reports, hosts, router }
     }
 
     /// Answers one request.
@@ -119,7 +125,10 @@ impl Admin {
         }
         let permit = match self.decide(peer, secure, &request) {
             Ok(permit) => permit,
-            Err((denial, id)) => return respond::denied(&denial, id).map(Body::new),
+            Err((denial, id)) => {
+                self.refusals.note(&denial, id, peer, clock::now());
+                return respond::denied(&denial, id).map(Body::new);
+            }
         };
         let Some(caller) = caller(&permit, peer, &request) else {
             let detail = "the gate let this request through without a credential";
@@ -261,9 +270,11 @@ fn router() -> Router<Api> {
             get(own::personal_key).post(own::create_personal_key).delete(own::delete_personal_key),
         )
         .route("/v1/me/personal-key/regenerate", post(own::regenerate_personal_key))
-        .route("/v1/tenants/{tenant}/audit", get(records::tenant_audit))
-        .route("/v1/audit", get(records::audit))
-        .route("/v1/audit/verification", get(records::verify))
+        .route("/v1/tenants/{tenant}/audit", get(audit::of_tenant))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/verification", get(audit::verify))
+        .route("/v1/audit/checkpoint", get(audit::checkpoint))
+        .route("/v1/audit/export", get(audit::export))
         .route("/v1/decisions", get(records::decisions))
         .route("/v1/decisions/{decision}", get(records::decision))
         .route("/v1/check", post(records::check));

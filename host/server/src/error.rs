@@ -159,6 +159,18 @@ pub(crate) enum Error {
     /// No key was made.
     #[error("{0}")]
     Recover(Box<crate::recover::RecoverError>),
+    /// The master key is as it was.
+    #[error("{0}")]
+    Secrets(Box<crate::secrets::SecretsError>),
+    /// A file with a part of the audit cannot be looked at.
+    #[error(transparent)]
+    Evidence(#[from] crate::evidence::EvidenceError),
+    /// What a server answered is no part of the audit.
+    #[error("the server's answer is no part of an audit: check that the server and this program are of one version")]
+    NoEvidence,
+    /// Old entries were removed while others were read.
+    #[error("the server removed old entries while they were read: do it once more")]
+    Moved,
 
     /// The output cannot be written.
     #[error("cannot write {to}: {source}: check the folder, its permissions and its free space")]
@@ -300,6 +312,12 @@ impl Error {
 impl From<crate::recover::RecoverError> for Error {
     fn from(error: crate::recover::RecoverError) -> Self {
         Error::Recover(Box::new(error))
+    }
+}
+
+impl From<crate::secrets::SecretsError> for Error {
+    fn from(error: crate::secrets::SecretsError) -> Self {
+        Error::Secrets(Box::new(error))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `portcullis serve`: the whole server, from its configuration to its end.
 //!
 //! What runs: the proxy's listener, the admin API's listener, the task that writes decisions, the task that keeps the policy
-//! confirmed and compact, one task for each certificate. They end in this order: no new connections, requests drained, the
+//! confirmed and compact, the one that keeps the audit, one task for each certificate. They end in this order: no new connections, requests drained, the
 //! last decisions written, the store closed.
 
 use std::net::SocketAddr;
@@ -18,14 +18,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Refusals};
+use crate::audit_keeper;
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use crate::demo::{self, Demo, DemoError};
 use crate::journal::{self, Batches};
 use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
 use crate::metrics::Metrics;
 use crate::proxy::{Bounds, ClientSettings, ClientsError, Preflight, Proxy, Routing, Service, Upstream, Wiring};
-use crate::{Exit, clock, leaked, tls};
+use crate::{Exit, clock, leaked, master_key, tls};
 
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
@@ -104,6 +105,8 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
+    TwoMasterKeys(#[from] master_key::TwoMasterKeys),
+    #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
     Clients(#[from] ClientsError),
@@ -181,7 +184,9 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let current = Arc::new(ArcSwap::from_pointee(Routing::default()));
     let routes = Arc::clone(&current);
     let deliver = Box::new(move |deliveries: &Deliveries| routes.store(Arc::new(routing(deliveries))));
-    let control = Control::open(&config.data, Arc::clone(&engine), clock::now, deliver).await?;
+    let source = master_key::source(&config.data, config.master_key_file.as_ref())?;
+    let control = Control::open_under(&source, &config.data, Arc::clone(&engine), clock::now, deliver).await?;
+    drop(source);
     let demo = if is_demo { Some(demo::set_up(&control, clock::now()).await?) } else { None };
     let (journal, batches) = journal::channel(config.decisions.queue);
 
@@ -201,10 +206,12 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
             authorities: config.proxy.upstream_ca.clone(),
         },
     })?;
+    let refusals = Arc::new(Refusals::new());
     let admin = Arc::new(Admin::new(
         Arc::clone(&control),
         Arc::clone(&engine),
         journal.clone(),
+        Arc::clone(&refusals),
         metrics.clone(),
         reports,
         &config.admin.hosts,
@@ -216,6 +223,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
     let reported = tokio::spawn(inbox.work(Arc::clone(&control)));
     tokio::spawn(prune(Arc::clone(&control), config.decisions.keep));
+    let kept = tokio::spawn(audit_keeper::keep(Arc::clone(&control), Arc::clone(&refusals), config.audit));
     let written = tokio::spawn(write_decisions(Arc::clone(&control), batches));
 
     let addresses = (traffic.address(), administration.address());
@@ -238,6 +246,8 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     end(written).await;
     // What was reported and is not ended yet has to be reported again: a shutdown does not wait for a store that fails.
     reported.abort();
+    kept.abort();
+    audit_keeper::end(&control, &refusals).await;
     control.close().await;
     tracing::info!(cut, "stopped");
     why.map_or(Ok(()), |why| Err(ServeError::Stopped(why)))

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `record` | the records and the writes that change them |
 //! | `change` | what is written and read as a whole |
-//! | `audit` | entries, and the chain of hashes they stand in |
+//! | `audit` | entries, the chain of hashes they stand in, and what the chains are checked by |
 //! | `decision`, `block` | records of decisions, and how they are packed |
 //! | `sqlite` | [`Store`]: the file, its one writer, its readers |
 
@@ -19,7 +19,11 @@ mod error;
 mod record;
 mod sqlite;
 
-pub use audit::{AuditFault, AuditReport, AuditRow, ChainReport, Entry, Outcome, RecordedOutcome, RowHash};
+pub use audit::{
+    Against, Anchor, AuditFault, AuditFilter, AuditReport, AuditRow, ChainCheck, ChainMark, ChainReport, Checkpoint,
+    CheckpointDigest, Checkpointed, Entry, Notary, Outcome, OutcomeFilter, Pruned, RecordedOutcome, RowHash, Signature,
+    Stub,
+};
 pub use change::{Change, FIRST_REVISION, Fresh, GroupUse, Referring, Snapshot};
 pub use decision::{DecisionFilter, DecisionItem, DecisionRecord, Gap, Which};
 pub use error::{OpenError, StoreError};
@@ -28,4 +32,4 @@ pub use record::{
     GroupKind, GroupRecord, MAX_PAGE, Origin, Page, Paging, Preflight, ServiceRecord, Stored, TenantRecord,
     TenantRules, UserRecord, Write,
 };
-pub use sqlite::Store;
+pub use sqlite::{AuditKey, EXPORT_ROWS, Retention, Store};

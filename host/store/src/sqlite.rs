@@ -7,12 +7,18 @@ mod chain;
 mod commit;
 mod credentials;
 mod decisions;
+mod evidence;
 mod fault;
 mod open;
 mod read;
 mod rows;
+mod sealed;
 mod snapshot;
 mod writer;
+
+pub use chain::EXPORT_ROWS;
+pub use evidence::Retention;
+pub use sealed::AuditKey;
 
 use std::path::Path;
 use std::sync::Arc;

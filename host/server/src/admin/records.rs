@@ -1,139 +1,22 @@
-//! `/v1/audit`, `/v1/decisions`, `/v1/check`, `/v1/self`: what was done, what was decided, and why.
-
-use std::net::IpAddr;
+//! `/v1/decisions`, `/v1/check`, `/v1/self`: what was decided, and why, and who asks.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use portcullis_control::Caller;
-use portcullis_control::store::{
-    AuditRow, DecisionFilter, DecisionItem, DecisionRecord, RecordedOutcome, RowHash, Which,
-};
+use portcullis_control::store::{DecisionFilter, DecisionItem, DecisionRecord, Which};
 use portcullis_model::answer::Details;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_model::verdict::Reason;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use super::extract::{Asked, At, Paged, bounded, paging};
-use super::keys::who;
+use super::Api;
+use super::extract::{Asked, At, bounded, paging};
 use super::problem::Problem;
-use super::{Api, List};
 use crate::enforce::cause_name;
 use crate::journal::DecisionId;
 use crate::report::{DecidedFacts, Explained};
-
-/// An entry of the audit.
-#[derive(Serialize)]
-struct AuditView {
-    tenant: Id,
-    number: u64,
-    at: String,
-    by: String,
-    credential: Option<Id>,
-    channel: &'static str,
-    address: Option<IpAddr>,
-    action: String,
-    object_kind: String,
-    object: String,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<String>,
-    details: Box<RawValue>,
-    hash: String,
-}
-
-impl AuditView {
-    fn of(row: AuditRow) -> Self {
-        let (outcome, revision, code) = match row.outcome {
-            RecordedOutcome::Done { revision } => ("done", Some(revision.0), None),
-            RecordedOutcome::Refused { code } => ("refused", None, Some(code)),
-        };
-        AuditView {
-            tenant: row.tenant,
-            number: row.number,
-            at: row.at.to_string(),
-            by: who(&row.actor),
-            credential: row.actor.credential,
-            channel: row.origin.channel.as_str(),
-            address: row.origin.address,
-            action: row.action,
-            object_kind: row.object_kind,
-            object: row.object,
-            outcome,
-            revision,
-            code,
-            details: RawValue::from_string(row.details).unwrap_or_else(|_| RawValue::NULL.to_owned()),
-            hash: hex(&row.hash),
-        }
-    }
-}
-
-pub(super) async fn audit(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Paged(paging): Paged,
-) -> Result<Json<List<impl Serialize>>, Problem> {
-    let page = api.control.system_view(&caller)?.audit(paging).await?;
-    Ok(Json(List::of(page, AuditView::of)))
-}
-
-pub(super) async fn tenant_audit(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    At(tenant): At<Id>,
-    Paged(paging): Paged,
-) -> Result<Json<List<impl Serialize>>, Problem> {
-    let page = api.control.tenant_view(&caller, &tenant).await?.audit(paging).await?;
-    Ok(Json(List::of(page, AuditView::of)))
-}
-
-fn hex(hash: &RowHash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What recomputing the chains found.
-#[derive(Serialize)]
-struct Verification {
-    intact: bool,
-    chains: Vec<Chain>,
-    /// What a chain by itself cannot show.
-    unproven: &'static str,
-}
-
-#[derive(Serialize)]
-struct Chain {
-    tenant: Id,
-    rows: u64,
-    newest: String,
-    fault: Option<String>,
-}
-
-pub(super) async fn verify(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Json<impl Serialize>, Problem> {
-    let report = api.control.system_view(&caller)?.verify_audit().await?;
-    let chains: Vec<Chain> = report
-        .chains
-        .into_iter()
-        .map(|chain| Chain {
-            tenant: chain.tenant,
-            rows: chain.rows,
-            newest: hex(&chain.newest),
-            fault: chain.fault.map(|fault| fault.to_string()),
-        })
-        .collect();
-    Ok(Json(Verification {
-        intact: chains.iter().all(|chain| chain.fault.is_none()),
-        chains,
-        unproven: "without a witness that kept an earlier hash, a chain that was cut or computed anew as a whole, \
-                   its head with it, cannot be told from a true one",
-    }))
-}
 
 /// A decision.
 #[derive(Serialize)]

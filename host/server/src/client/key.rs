@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use http::HeaderValue;
 use portcullis_model::credential::MAX_KEY_BYTES;
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::ClientError;
@@ -85,7 +86,8 @@ impl Key {
         if mode & OTHERS != 0 {
             return Err(ClientError::KeyIsOpen { path, mode: mode & 0o777 });
         }
-        let mut bytes = Vec::new();
+        // Room for all of it at once: a vector that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX_KEY_BYTES + 64));
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
         Key::of(&bytes, source)
     }
@@ -106,8 +108,9 @@ impl Key {
 
     /// The value of Authorization, marked so that nothing shows it.
     pub(super) fn header(&self, scheme: Scheme) -> Result<HeaderValue, ClientError> {
-        let mut value = HeaderValue::from_str(&format!("{} {}", scheme.as_str(), self.secret.expose_secret()))
-            .map_err(|_| ClientError::KeyMalformed { from: self.source.clone() })?;
+        let text = Zeroizing::new(format!("{} {}", scheme.as_str(), self.secret.expose_secret()));
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_| ClientError::KeyMalformed { from: self.source.clone() })?;
         value.set_sensitive(true);
         Ok(value)
     }

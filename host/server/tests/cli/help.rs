@@ -20,7 +20,8 @@ fn help_is_as_reviewed() {
 }
 
 /// Commands that work by themselves.
-const LOCAL: [&str; 6] = ["", "check", "policy", "policy build", "policy inspect", "policy diff"];
+const LOCAL: [&str; 8] =
+    ["", "check", "policy", "policy build", "policy inspect", "policy diff", "secrets", "secrets rekey"];
 /// Commands that work on a server, and the one that prints scripts.
 const ON_SERVER: &[(&str, &str)] = &[
     ("service", "list show create edit delete"),
@@ -33,7 +34,7 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("key", "list show create edit rotate end-overlap revoke delete"),
     ("client", "list show create revoke"),
     ("me", "sign-in show sign-out personal-key"),
-    ("audit", "list verify"),
+    ("audit", "list verify export checkpoint"),
     ("decision", "list show"),
     ("installation", "show edit"),
     ("whoami", ""),

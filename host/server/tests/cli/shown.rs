@@ -190,19 +190,25 @@ fn what_an_owner_may_see_again_is_shown() {
 
 #[test]
 fn an_audit_that_is_not_intact_is_no_success() {
-    let chain = json!({"tenant": "acme", "rows": 12, "newest": "ab12", "fault": null});
+    let chain = json!({"tenant": "acme", "rows": 12, "removed": 3, "newest": "ab12", "fault": null});
     let found = |intact: Value, fault: Value| {
         let mut chain = chain.clone();
         chain["fault"] = fault;
-        json!({"intact": intact, "chains": [chain], "unproven": "a chain that was cut"})
+        let checkpoint = json!({"number": 7, "at": "2026-11-24T16:58:32Z", "state": "signed"});
+        json!({
+            "intact": intact, "chains": [chain], "checkpoint": checkpoint, "public_key": "0f0f",
+            "unproven": "a chain that was cut",
+        })
     };
     let fake = Fake::new([ok(&found(json!(true), Value::Null))]);
     let expected = "\
 every chain is intact
 
-TENANT  ENTRIES  STATE   NEWEST HASH
-acme    12       intact  ab12
+TENANT  ENTRIES  REMOVED  STATE   NEWEST HASH
+acme    12       3        intact  ab12
 
+checkpoint  7 2026-11-24T16:58:32Z signed
+key         0f0f
 not proven: a chain that was cut
 ";
     assert_eq!(fake.run(&["audit", "verify"]).done(), expected);

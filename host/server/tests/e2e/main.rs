@@ -4,6 +4,7 @@
 //! test has a data folder of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod audit;
 mod catalogue;
 mod clients;
 mod configuration;
@@ -21,6 +22,8 @@ mod operations;
 mod parallel;
 mod people;
 mod random;
+mod refusals;
+mod rekey;
 mod rotation;
 mod secrets;
 mod server;

@@ -5,6 +5,7 @@
 mod audit;
 mod changes;
 mod decisions;
+mod evidence;
 mod lists;
 mod opening;
 mod random;
