@@ -8,7 +8,7 @@ use portcullis_model::source::{
     TenantState, UserState,
 };
 use portcullis_model::time::Expiry;
-use portcullis_store::{Delivery, GroupKind, Origin};
+use portcullis_store::{Delivery, ErrorLogSettings, GroupKind, Origin};
 
 use crate::catalogue::{Preset, SYSTEM_TENANT};
 
@@ -86,6 +86,8 @@ pub enum Command {
     RevokeKey(KeyRef, Confirmation),
     /// Delete a management key: immediate and final; it is gone from lists.
     DeleteKey(KeyRef, Confirmation),
+    /// Set whether a tenant's failed calls are kept, and what is taken out of them.
+    PutErrorLogSettings(Id, ErrorLogSettings),
 }
 
 /// Whether the caller has confirmed what cannot be undone.
@@ -323,6 +325,7 @@ impl Command {
             Command::PutSettings(tenant, _)
             | Command::RemoveRange(tenant, ..)
             | Command::RemoveSettings(tenant, _)
+            | Command::PutErrorLogSettings(tenant, _)
             | Command::CreateGroup(tenant, _)
             | Command::EditGroup(tenant, ..)
             | Command::RemoveGroup(tenant, _)
@@ -370,6 +373,7 @@ impl Command {
             Command::RotateKey(key, _) => ("rotate", key_name(key.kind)),
             Command::RevokeKey(key, _) => ("revoke", key_name(key.kind)),
             Command::DeleteKey(key, _) => ("delete", key_name(key.kind)),
+            Command::PutErrorLogSettings(..) => ("put", "error-log-settings"),
         }
     }
 
@@ -398,6 +402,7 @@ impl Command {
             | Command::RotateKey(key, _)
             | Command::RevokeKey(key, _)
             | Command::DeleteKey(key, _) => key.id.to_string(),
+            Command::PutErrorLogSettings(..) => String::new(),
         }
     }
 }

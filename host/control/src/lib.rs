@@ -11,6 +11,8 @@
 //! | [`change`] | the lane |
 //! | [`compile`] | records to policy |
 //! | [`view`] | reading |
+//! | [`error_log`], [`redact`] | failed calls: whose they are, and what is taken out of them |
+//! | [`recorded`] | decisions and uses of keys, as a tenant sees them |
 //! | [`catalogue`] | the admin API as a service, presets |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
 
@@ -22,8 +24,11 @@ mod command;
 mod compile;
 mod delivery;
 mod error;
+mod error_log;
 mod plan;
+mod recorded;
 mod recover;
+mod redact;
 mod seal;
 mod secret;
 mod view;
@@ -36,9 +41,12 @@ pub use command::{
     TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
+pub use error_log::ErrorLogRules;
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
 pub use portcullis_store as store;
+pub use recorded::RecentClients;
 pub use recover::OtherKeys;
+pub use redact::{FailedCall, MAX_KEPT_BODY_BYTES, Redactor, WireBody, WireMessage};
 pub use seal::{MasterKeyError, SealError};
 pub use secret::KEY_PREFIX;
 pub use view::{Expiration, SystemView, TenantView};
@@ -87,6 +95,7 @@ pub struct Control {
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
     enforced: watch::Sender<u64>,
+    error_log: watch::Sender<Arc<ErrorLogRules>>,
     waiting: Semaphore,
     deliver: Deliver,
     stopped: watch::Sender<Option<&'static str>>,
@@ -111,12 +120,14 @@ impl Control {
         let sealer = Sealer::open(&data.join(MASTER_KEY))?;
         let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
+        let error_log = watch::Sender::new(ErrorLogRules::read(&store, &lane.catalogue).await?);
         let control = Arc::new(Control {
             store,
             engine,
             sealer,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
+            error_log,
             lane: Mutex::new(lane),
             waiting: Semaphore::new(MAX_WAITING),
             deliver,

@@ -1,5 +1,6 @@
 //! From an authorized command to what it would write. Nothing is written here.
 
+mod error_log;
 pub(crate) mod keys;
 mod people;
 mod services;
@@ -68,6 +69,7 @@ pub(crate) async fn plan(
         Command::RotateKey(key, rotation) => keys::rotate(s, key, rotation).await,
         Command::RevokeKey(key, confirmation) => keys::revoke(s, key, *confirmation).await,
         Command::DeleteKey(key, confirmation) => keys::delete(s, key, *confirmation).await,
+        Command::PutErrorLogSettings(tenant, settings) => error_log::put_settings(s, tenant, settings).await,
     }
 }
 

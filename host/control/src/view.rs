@@ -55,13 +55,13 @@ impl Expiration {
 
 /// One tenant, for a caller who may see it.
 pub struct TenantView<'c> {
-    control: &'c Control,
+    pub(crate) control: &'c Control,
     tenant: Stored<TenantRecord>,
 }
 
 /// The whole installation, for a superuser.
 pub struct SystemView<'c> {
-    control: &'c Control,
+    pub(crate) control: &'c Control,
 }
 
 impl Control {
@@ -203,7 +203,7 @@ impl TenantView<'_> {
         Ok(self.control.store.audit(Some(self.id()), paging).await?)
     }
 
-    fn id(&self) -> &Id {
+    pub(crate) fn id(&self) -> &Id {
         &self.tenant.record.id
     }
 }
@@ -258,6 +258,6 @@ impl SystemView<'_> {
     }
 }
 
-fn found<T>(stored: Option<T>, kind: &'static str, id: &impl ToString) -> Result<T, CommandError> {
+pub(crate) fn found<T>(stored: Option<T>, kind: &'static str, id: &impl ToString) -> Result<T, CommandError> {
     Ok(stored.ok_or_else(|| Refused::NotFound { kind, id: id.to_string() })?)
 }

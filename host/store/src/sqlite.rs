@@ -7,11 +7,13 @@ mod chain;
 mod commit;
 mod credentials;
 mod decisions;
+mod error_log;
 mod fault;
 mod open;
 mod read;
 mod rows;
 mod snapshot;
+mod usage;
 mod writer;
 
 use std::path::Path;
