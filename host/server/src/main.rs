@@ -27,6 +27,7 @@ mod demo;
 mod document;
 mod enforce;
 mod error;
+mod failures;
 mod input;
 mod journal;
 mod listen;
@@ -41,6 +42,7 @@ mod request;
 mod sandbox;
 mod serve;
 mod tls;
+mod usage;
 
 use std::io::Write as _;
 use std::process::ExitCode;
