@@ -1,5 +1,6 @@
 //! Reading: what a caller may see, by type. Whoever holds a view has shown that the caller may look through it.
 
+use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::Id;
 use portcullis_model::source::{Endpoint, EndpointSettings, Installation, Service};
@@ -129,6 +130,11 @@ impl TenantView<'_> {
     pub async fn services(&self) -> Result<Vec<Service>, CommandError> {
         let services = self.control.store.services().await?.into_iter().map(|stored| stored.record.service);
         Ok(services.filter(|service| service.tenant.as_ref().is_none_or(|tenant| tenant == self.id())).collect())
+    }
+
+    /// The proxies whose word about clients is believed. A tenant learns of them what concerns its own calls.
+    pub async fn trusted_proxies(&self) -> Result<Vec<Cidr>, CommandError> {
+        Ok(self.control.store.installation().await?.record.trusted_proxies)
     }
 
     /// Groups.

@@ -9,8 +9,12 @@
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
 //! | [`records`] | audit, decisions, check |
+//! | [`error_log`], [`client_ip`], [`browse`] | what failed and why, for whoever has to find out |
 //! | [`extract`], [`lines`], [`problem`] | what comes in, and what is answered where it cannot be taken |
 
+mod browse;
+mod client_ip;
+mod error_log;
 mod extract;
 mod keys;
 mod lines;
@@ -113,6 +117,7 @@ impl Admin {
         };
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(client_ip::Peer(peer.to_canonical()));
         let answered: Result<Response, Infallible> = self.router.clone().oneshot(request).await;
         let Ok(mut response) = answered;
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -243,7 +248,17 @@ fn router() -> Router<Api> {
         .route("/v1/audit/verification", get(records::verify))
         .route("/v1/decisions", get(records::decisions))
         .route("/v1/decisions/{decision}", get(records::decision))
-        .route("/v1/check", post(records::check));
+        .route("/v1/tenants/{tenant}/decisions", get(records::tenant_decisions))
+        .route("/v1/tenants/{tenant}/decisions/{decision}", get(records::tenant_decision))
+        .route("/v1/check", post(records::check))
+        .route("/v1/error-log", get(error_log::list))
+        .route("/v1/error-log/{entry}", get(error_log::entry))
+        .route("/v1/tenants/{tenant}/error-log", get(error_log::tenant_list))
+        .route("/v1/tenants/{tenant}/error-log/settings", get(error_log::settings).put(error_log::put_settings))
+        .route("/v1/tenants/{tenant}/error-log/{entry}", get(error_log::tenant_entry))
+        .route("/v1/tenants/{tenant}/endpoints", get(browse::endpoints))
+        .route("/v1/client-ip", get(client_ip::installation))
+        .route("/v1/tenants/{tenant}/client-ip", get(client_ip::tenant));
     [Kind::Workspace, Kind::Tenant, Kind::Management].into_iter().fold(router, key_routes).fallback(nothing_here)
 }
 

@@ -10,6 +10,7 @@
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
 //! | [`key`] | with which keys |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
+//! | [`error_log`], [`client_ip`] | what failed, and what the node sees of clients |
 //! | [`completion`] | scripts for shells |
 //! | [`issued`] | secrets, once
 //! | [`confirm`] | asking before what cannot be undone |
@@ -18,10 +19,12 @@
 
 mod application;
 mod audit;
+mod client_ip;
 mod completion;
 mod confirm;
 mod decision;
 mod endpoint;
+mod error_log;
 mod group;
 mod installation;
 mod issued;
@@ -60,6 +63,8 @@ pub(crate) enum Command {
     Key(key::Args),
     Audit(audit::Args),
     Decision(decision::Args),
+    ErrorLog(error_log::Args),
+    ClientIp(client_ip::Args),
     Installation(installation::Args),
     Whoami(whoami::Args),
     Completion(completion::Args),
@@ -81,6 +86,8 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Key(args) => key::run(args),
         Command::Audit(args) => return refusal_told(audit::run(args)),
         Command::Decision(args) => decision::run(args),
+        Command::ErrorLog(args) => error_log::run(args),
+        Command::ClientIp(args) => client_ip::run(args),
         Command::Installation(args) => installation::run(args),
         Command::Whoami(args) => whoami::run(args),
         Command::Completion(args) => completion::run(args),

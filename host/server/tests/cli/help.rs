@@ -24,7 +24,7 @@ const LOCAL: [&str; 6] = ["", "check", "policy", "policy build", "policy inspect
 /// Commands that work on a server, and the one that prints scripts.
 const ON_SERVER: &[(&str, &str)] = &[
     ("service", "list show create edit delete"),
-    ("endpoint", "list show put delete"),
+    ("endpoint", "list show browse put delete"),
     ("tenant", "list show create edit"),
     ("settings", "list show set remove-range delete"),
     ("group", "list show create edit delete"),
@@ -33,6 +33,8 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("key", "list show create edit rotate revoke delete"),
     ("audit", "list verify"),
     ("decision", "list show"),
+    ("error-log", "list show settings"),
+    ("client-ip", ""),
     ("installation", "show edit"),
     ("whoami", ""),
     ("completion", ""),
