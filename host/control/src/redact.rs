@@ -58,8 +58,10 @@ const NAMES: [&str; 11] = ["pwd", "pass", "pin", "otp", "auth", "jwt", "session"
 
 /// Keys of ours, tokens of the usual form (RFC 7519), and what follows a scheme of Authorization.
 const SHAPES: &str = r"ptc_[0-9A-Za-z_-]{4,}|eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]*)?|(?i:\b(?:bearer|basic|managementkey-v1)\s+[0-9A-Za-z._~+/=-]{8,})";
-/// A name with its value, as in a query, a form, a cookie or a log line.
-const PAIRS: &str = r#"([0-9A-Za-z_.%\[\]-]{1,64})=([^&;,\s"'<>]+)"#;
+/// A name before its value, as in a query, a cookie, a line of a log, or a piece of JSON that somebody quotes.
+const NAMED: &str = r#"([0-9A-Za-z_.%\[\]-]{1,64})\\*["']?\s*[:=]\s*"#;
+/// An element of XML with its text.
+const ELEMENTS: &str = r"<([0-9A-Za-z_.:-]{1,64})((?:\s[^>]*)?>)([^<]+)";
 
 /// A call that failed, as it was on the wire. It has no `Debug`: secrets are in it.
 pub struct FailedCall {
@@ -151,7 +153,8 @@ pub struct Redactor {
     fields: Vec<String>,
     patterns: Vec<Regex>,
     shapes: Regex,
-    pairs: Regex,
+    named: Regex,
+    elements: Regex,
 }
 
 impl Redactor {
@@ -166,7 +169,15 @@ impl Redactor {
         let compiled: Result<Vec<Regex>, PatternError> = redact.patterns.iter().map(|text| pattern(text)).collect();
         // Patterns are checked when they are set. Were one wrong all the same, everything is taken out.
         let patterns = compiled.unwrap_or_else(|_| vec![ours("(?s).+")]);
-        Redactor { headers, fields, patterns, shapes: ours(SHAPES), pairs: ours(PAIRS), settings }
+        Redactor {
+            headers,
+            fields,
+            patterns,
+            shapes: ours(SHAPES),
+            named: ours(NAMED),
+            elements: ours(ELEMENTS),
+            settings,
+        }
     }
 
     /// The call as it is kept.
@@ -410,12 +421,52 @@ impl Redactor {
                 text = Cow::Owned(without);
             }
         }
-        let pair = |found: &Captures<'_>| {
+        let element = |found: &Captures<'_>| {
             let part = |number: usize| found.get(number).map_or("", |part| part.as_str());
-            let name = percent_decode_str(part(1)).decode_utf8_lossy();
-            if self.names_secret_field(&name) { format!("{}={REDACTED}", part(1)) } else { part(0).to_owned() }
+            match self.names_secret_field(part(1)) {
+                true => format!("<{}{}{REDACTED}", part(1), part(2)),
+                false => part(0).to_owned(),
+            }
         };
-        self.pairs.replace_all(&text, pair).into_owned()
+        if let Cow::Owned(without) = self.elements.replace_all(&text, element) {
+            text = Cow::Owned(without);
+        }
+        self.without_named(&text).unwrap_or_else(|| text.into_owned())
+    }
+
+    /// A text without what stands behind names of secrets, or nothing where there is none.
+    ///
+    /// Where a quoted value ends, nobody knows who does not know how often it was quoted: all that follows belongs to it.
+    fn without_named(&self, text: &str) -> Option<String> {
+        let mut without = String::new();
+        let (mut written, mut at) = (0, 0);
+        while let Some(found) = self.named.captures_at(text, at) {
+            let (whole, name) = (found.get(0)?, found.get(1)?);
+            at = whole.end();
+            if !self.names_secret_field(&percent_decode_str(name.as_str()).decode_utf8_lossy()) {
+                continue;
+            }
+            let rest = text.get(at..)?;
+            let end = if rest.trim_start_matches('\\').starts_with(['"', '\'']) {
+                None
+            } else if whole.as_str().contains(':') {
+                rest.find(['\r', '\n'])
+            } else {
+                rest.find(|character: char| character.is_whitespace() || "&;,\"'<>".contains(character))
+            };
+            let end = end.unwrap_or(rest.len());
+            if end > 0 {
+                without.push_str(text.get(written..at)?);
+                without.push_str(REDACTED);
+                at += end;
+                written = at;
+            }
+        }
+        if written == 0 {
+            return None;
+        }
+        without.push_str(text.get(written..)?);
+        Some(without)
     }
 }
 
@@ -575,6 +626,23 @@ mod tests {
         }
         for harmless in ["ada", "curl", "https://a.example/", "x=1", "/x?token="] {
             assert!(entry.contains(harmless), "{harmless} in {entry}");
+        }
+    }
+
+    #[test]
+    fn what_an_upstream_quotes_of_a_body_that_nobody_could_read_is_taken_out() {
+        let redactor = redactor(Redactions::default());
+        let scrub = |text: &str| redactor.scrub(text, &[]);
+        for (text, without) in [
+            (r#"near {"user":"ada","password":"hunter\"22"}"#, r#"near {"user":"ada","password":[redacted]"#),
+            (r#"near {\"pin\": \"1234\"}"#, r#"near {\"pin\": [redacted]"#),
+            ("a token=abc&page=2 b", "a token=[redacted]&page=2 b"),
+            ("Authorization: Basic YTpi\nnext: 1", "Authorization: [redacted]\nnext: 1"),
+            ("<Password type='x'>hunter22</Password>", "<Password type='x'>[redacted]</Password>"),
+            ("<user>ada</user> at 10:30, x=1", "<user>ada</user> at 10:30, x=1"),
+            ("secret=", "secret="),
+        ] {
+            assert_eq!(scrub(text), without);
         }
     }
 
