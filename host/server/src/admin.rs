@@ -39,6 +39,7 @@ use portcullis_control::store::{Channel, Origin, Page};
 use portcullis_control::{ADMIN_HOST, ADMIN_SERVICE, Caller, Command, CommandError, Control, Done, KeyRef, Order};
 use portcullis_engine::Engine;
 use portcullis_model::credential::Kind;
+use portcullis_model::facts::Facts;
 use portcullis_model::head::RequestHead;
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::verdict::Reason;
@@ -117,6 +118,7 @@ impl Admin {
         };
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Proven(permit.facts().into()));
         request.extensions_mut().insert(client_ip::Peer(peer.to_canonical()));
         let answered: Result<Response, Infallible> = self.router.clone().oneshot(request).await;
         let Ok(mut response) = answered;
@@ -186,6 +188,10 @@ impl Admin {
     }
 }
 
+/// The facts of a call of the admin API, packed.
+#[derive(Clone)]
+struct Proven(Arc<[u8]>);
+
 /// Who calls, out of what the gate has proven.
 fn caller<B>(permit: &Permit, peer: IpAddr, request: &Request<B>) -> Option<Caller> {
     let details = permit.details();
@@ -202,6 +208,15 @@ fn caller<B>(permit: &Permit, peer: IpAddr, request: &Request<B>) -> Option<Call
 }
 
 impl Api {
+    /// Whether the gate would let the caller get `path` as well: what one endpoint shows of another's is for those alone who
+    /// may use both.
+    fn may_get(&self, Proven(packed): &Proven, path: &str) -> bool {
+        let Ok(facts) = Facts::unpack(packed) else { return false };
+        let mut other = Vec::with_capacity(packed.len() + path.len());
+        Facts { method: "GET", path, ..facts }.pack(&mut other);
+        enforce(self.engine.judge(&other, self.control.now())).is_ok()
+    }
+
     /// Gives an order in the caller's name.
     async fn order(&self, caller: &Caller, if_match: Option<Revision>, command: Command) -> Result<Done, Problem> {
         let order = Order { caller: caller.clone(), if_match, command };

@@ -80,12 +80,10 @@ pub(crate) struct Failed {
 }
 
 impl Failures {
-    /// How many bytes of a request's body are to be kept until it is known whether the call fails.
+    /// How many bytes of a permitted request's body are to be kept until it is known whether the call fails.
     pub(crate) fn room(&self, facts: &Facts<'_>) -> usize {
-        match self.owner(Some(facts)) {
-            Some(owner) if owner.proven => MAX_KEPT_BODY_BYTES,
-            Some(_) | None => 0,
-        }
+        let is_kept = self.shared.rules.borrow().settings(Some(facts.tenant)).enabled;
+        if is_kept { MAX_KEPT_BODY_BYTES } else { 0 }
     }
 
     /// Takes note of a call that failed, or of nothing where its owner keeps no error log. `details` and `head` are as they

@@ -20,7 +20,7 @@ use super::error_log::EntryView;
 use super::extract::{Asked, At, Paged, bounded, paging};
 use super::keys::who;
 use super::problem::Problem;
-use super::{Api, List};
+use super::{Api, List, Proven};
 use crate::enforce::cause_name;
 use crate::journal::DecisionId;
 use crate::report::{DecidedFacts, Explained};
@@ -246,13 +246,14 @@ pub(super) async fn decisions(
 pub(super) async fn decision(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Extension(proven): Extension<Proven>,
     At(text): At<String>,
 ) -> Result<Json<impl Serialize>, Problem> {
     let missing = || Problem::from(portcullis_control::Refused::NotFound { kind: "decision", id: text.clone() });
     let id: DecisionId = text.parse().map_err(|_| missing())?;
     let view = api.control.system_view(&caller)?;
     let record = view.decision(id.0, &text).await?;
-    let failed = view.error_of(id.0).await?;
+    let failed = view.error_of(id.0).await?.filter(|_| api.may_get(&proven, "/v1/error-log"));
     Ok(Json(Traced::of(&api, &record, failed.map(EntryView::of))))
 }
 
@@ -271,13 +272,15 @@ pub(super) async fn tenant_decisions(
 pub(super) async fn tenant_decision(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Extension(proven): Extension<Proven>,
     At((tenant, text)): At<(Id, String)>,
 ) -> Result<Json<impl Serialize>, Problem> {
     let missing = || Problem::from(portcullis_control::Refused::NotFound { kind: "decision", id: text.clone() });
     let view = api.control.tenant_view(&caller, &tenant).await?;
     let id: DecisionId = text.parse().map_err(|_| missing())?;
     let record = view.decision(id.0, &text).await?;
-    let failed = view.error_of(id.0).await?;
+    let log = format!("/v1/tenants/{tenant}/error-log");
+    let failed = view.error_of(id.0).await?.filter(|_| api.may_get(&proven, &log));
     Ok(Json(Traced::of(&api, &record, failed.map(EntryView::of))))
 }
 
@@ -290,6 +293,7 @@ struct Traced {
     /// Then and now, in one sentence.
     summary: String,
     now: Option<Explained>,
+    /// For those alone who may read the error log.
     call: Option<EntryView>,
 }
 

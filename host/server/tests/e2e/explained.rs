@@ -49,6 +49,13 @@ fn p6_a_denial_is_traced_step_by_step_then_and_now() {
     assert!(summary.contains("; now: allow at revision "), "{summary}");
     assert_eq!(step(&trace, "endpoint-address")["outcome"], "skip", "{trace}");
     assert!(!trace.to_string().contains(&key.key), "{trace}");
+    // What was sent is for those who may read the error log.
+    let body = json!({
+        "name": "Less", "expires": "2099-12-31", "creator_rule": "independent", "endpoints": ["portcullis/decisions.read"],
+    });
+    let less = world.admin_with(&Key::of(&admin.post(MANAGEMENT_KEYS, body).expect(201)).key);
+    let trace = less.get(&at).expect(200).json();
+    assert_eq!((&trace["reason"], &trace["call"]), (&"address-not-in-endpoint".into(), &Value::Null), "{trace}");
 
     let shown = run(portcullis()
         .args(["decision", "show", id])

@@ -5,7 +5,9 @@
 mod audit;
 mod changes;
 mod decisions;
+mod error_log;
 mod lists;
 mod opening;
 mod random;
 mod sample;
+mod usage;
