@@ -449,6 +449,7 @@ fn a4_the_command_line_shows_failed_calls_and_sets_what_is_taken_out() {
     assert!(cli(&["error-log", "list"]).contains("no failed calls"));
     let browsed = cli(&["endpoint", "browse", "acme"]);
     assert!(browsed.contains("shop/events") && browsed.contains("GET,POST"), "{browsed}");
+    world.decision(entry["decision"].as_str().unwrap());
     let decision = cli(&["decision", "show", entry["decision"].as_str().unwrap(), "--tenant", "acme"]);
     assert!(decision.contains("then: allow at revision") && decision.contains("\"order\": 17"), "{decision}");
 }
