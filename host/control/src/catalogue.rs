@@ -25,7 +25,7 @@ struct AdminEndpoint {
 pub(crate) const ENROLMENT: &str = "enrolment";
 pub(crate) const OWN: &str = "me";
 
-const ADMIN_ENDPOINTS: [AdminEndpoint; 16] = [
+const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
     AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
     AdminEndpoint { id: ENROLMENT, name: "Signing in", paths: &["/v1/me/session"] },
     AdminEndpoint {
@@ -127,7 +127,30 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 16] = [
     AdminEndpoint {
         id: "decisions",
         name: "Decisions",
-        paths: &["/v1/decisions", "/v1/decisions/{decision}", "/v1/check"],
+        paths: &[
+            "/v1/decisions",
+            "/v1/decisions/{decision}",
+            "/v1/tenants/{tenant}/decisions",
+            "/v1/tenants/{tenant}/decisions/{decision}",
+            "/v1/check",
+        ],
+    },
+    AdminEndpoint {
+        id: "error-log",
+        name: "Error log",
+        paths: &[
+            "/v1/error-log",
+            "/v1/error-log/{entry}",
+            "/v1/tenants/{tenant}/error-log",
+            "/v1/tenants/{tenant}/error-log/settings",
+            "/v1/tenants/{tenant}/error-log/{entry}",
+        ],
+    },
+    AdminEndpoint { id: "endpoints", name: "API browser", paths: &["/v1/tenants/{tenant}/endpoints"] },
+    AdminEndpoint {
+        id: "client-ip",
+        name: "Client address self-test",
+        paths: &["/v1/client-ip", "/v1/tenants/{tenant}/client-ip"],
     },
 ];
 
@@ -289,7 +312,7 @@ mod tests {
             });
         }
         policy::build(&source).unwrap();
-        assert_eq!(admin_endpoints().len(), 28);
+        assert_eq!(admin_endpoints().len(), 34);
         assert_eq!(source.services[1].endpoints.len(), 15, "REQUIREMENTS A8 lists fifteen");
     }
 }

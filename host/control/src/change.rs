@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::command::{Command, Needs, NewTenant, Order};
 use crate::compile::{self, Catalogue};
 use crate::error::{CommandError, Failed, Refused};
+use crate::error_log::ErrorLogRules;
 use crate::{Control, Deliveries, plan};
 
 /// What the lane knows and whoever holds it may change.
@@ -216,6 +217,10 @@ impl Control {
         if goes_elsewhere {
             (self.deliver)(&lane.deliveries);
         }
+        let rules = self.error_log.borrow().after(&change.writes, &lane.catalogue);
+        if let Some(rules) = rules {
+            self.error_log.send_replace(rules);
+        }
         self.enforced.send_replace(to.0);
         Ok(())
     }
@@ -242,6 +247,7 @@ impl Control {
     /// Makes the lane and the engine what the store is.
     async fn take_over(&self, lane: &mut Lane) -> Result<(), Failed> {
         *lane = Lane::read(&self.store).await?;
+        self.error_log.send_replace(ErrorLogRules::read(&self.store, &lane.catalogue).await?);
         self.load().await?;
         (self.deliver)(&lane.deliveries);
         self.enforced.send_replace(lane.revision.0);

@@ -8,7 +8,7 @@ use portcullis_model::source::{
     TenantState, UserState,
 };
 use portcullis_model::time::Expiry;
-use portcullis_store::{ClientTerms, Delivery, GroupKind, Origin};
+use portcullis_store::{ClientTerms, Delivery, ErrorLogSettings, GroupKind, Origin};
 
 use crate::catalogue::{Preset, SYSTEM_TENANT};
 
@@ -102,6 +102,8 @@ pub enum Command {
     RevokeKey(KeyRef, Confirmation),
     /// Delete a management key: immediate and final; it is gone from lists.
     DeleteKey(KeyRef, Confirmation),
+    /// Set whether a tenant's failed calls are kept, and what is taken out of them.
+    PutErrorLogSettings(Id, ErrorLogSettings),
 }
 
 /// Whether the caller has confirmed what cannot be undone.
@@ -371,6 +373,7 @@ impl Command {
             Command::PutSettings(tenant, _)
             | Command::RemoveRange(tenant, ..)
             | Command::RemoveSettings(tenant, _)
+            | Command::PutErrorLogSettings(tenant, _)
             | Command::CreateGroup(tenant, _)
             | Command::EditGroup(tenant, ..)
             | Command::RemoveGroup(tenant, _)
@@ -434,6 +437,7 @@ impl Command {
             Command::EndOverlap(key, _) => ("end-overlap", key_name(key.kind)),
             Command::RevokeKey(key, _) => ("revoke", key_name(key.kind)),
             Command::DeleteKey(key, _) => ("delete", key_name(key.kind)),
+            Command::PutErrorLogSettings(..) => ("put", "error-log-settings"),
         }
     }
 
@@ -469,6 +473,7 @@ impl Command {
             | Command::EndOverlap(key, _)
             | Command::RevokeKey(key, _)
             | Command::DeleteKey(key, _) => key.id.to_string(),
+            Command::PutErrorLogSettings(..) => String::new(),
         }
     }
 }

@@ -71,7 +71,8 @@ impl Catalogue {
                 | Write::PutUser(_)
                 | Write::RemoveUser { .. }
                 | Write::PutCredential(_)
-                | Write::RemoveCredential(_) => {}
+                | Write::RemoveCredential(_)
+                | Write::PutErrorLogSettings { .. } => {}
             }
         }
         after
@@ -216,6 +217,8 @@ pub(crate) async fn delta(
             Write::RemoveGroup { tenant, group } => delta.removed.groups.push((tenant.clone(), group.clone())),
             // Applications are in no delta: the gate compares ids with what the key lists.
             Write::PutApplication(_) | Write::RemoveApplication { .. } => {}
+            // The gate keeps no error log.
+            Write::PutErrorLogSettings { .. } => {}
             Write::PutUser(record) => {
                 let user_record = record.user.clone();
                 let has_group = has_group(store, &user_record.tenant, user_record.group.as_ref()).await?;

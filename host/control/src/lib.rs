@@ -11,6 +11,8 @@
 //! | [`change`] | the lane |
 //! | [`compile`] | records to policy |
 //! | [`view`] | reading |
+//! | [`error_log`], [`redact`] | failed calls: whose they are, and what is taken out of them |
+//! | [`recorded`] | decisions and uses of keys, as a tenant sees them |
 //! | [`catalogue`] | the admin API as a service, presets |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
 //! | [`master_key`], [`rekey`] | what secrets are sealed under |
@@ -25,10 +27,13 @@ mod command;
 mod compile;
 mod delivery;
 mod error;
+mod error_log;
 mod leaked;
 mod master_key;
 mod plan;
+mod recorded;
 mod recover;
+mod redact;
 mod rekey;
 mod seal;
 mod secret;
@@ -43,12 +48,15 @@ pub use command::{
     TenantEdit, TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
+pub use error_log::ErrorLogRules;
 pub use master_key::{MasterKeyError, MasterKeySource};
 pub use plan::keys::MAX_OVERLAP_S;
 pub use plan::own::{CODE_S, SESSION_S};
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
 pub use portcullis_store as store;
+pub use recorded::RecentClients;
 pub use recover::OtherKeys;
+pub use redact::{FailedCall, MAX_KEPT_BODY_BYTES, Redactor, WireBody, WireMessage};
 pub use rekey::{RekeyError, Rekeyed, rekey};
 pub use seal::SealError;
 pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
@@ -99,6 +107,7 @@ pub struct Control {
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
     enforced: watch::Sender<u64>,
+    error_log: watch::Sender<Arc<ErrorLogRules>>,
     waiting: Semaphore,
     deliver: Deliver,
     stopped: watch::Sender<Option<&'static str>>,
@@ -139,6 +148,7 @@ impl Control {
         let Unlocked { sealer, seal, .. } = unlock(&store, source).await?;
         let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
+        let error_log = watch::Sender::new(ErrorLogRules::read(&store, &lane.catalogue).await?);
         let control = Arc::new(Control {
             store,
             engine,
@@ -146,6 +156,7 @@ impl Control {
             seal,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
+            error_log,
             lane: Mutex::new(lane),
             waiting: Semaphore::new(MAX_WAITING),
             deliver,

@@ -1,6 +1,7 @@
 //! From an authorized command to what it would write. Nothing is written here.
 
 mod clients;
+mod error_log;
 pub(crate) mod keys;
 pub(crate) mod own;
 mod people;
@@ -79,6 +80,7 @@ pub(crate) async fn plan(
         Command::EndOverlap(key, confirmation) => keys::end_overlap(s, key, *confirmation).await,
         Command::RevokeKey(key, confirmation) => keys::revoke(s, key, *confirmation).await,
         Command::DeleteKey(key, confirmation) => keys::delete(s, key, *confirmation).await,
+        Command::PutErrorLogSettings(tenant, settings) => error_log::put_settings(s, tenant, settings).await,
     }
 }
 

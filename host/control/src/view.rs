@@ -1,5 +1,6 @@
 //! Reading: what a caller may see, by type. Whoever holds a view has shown that the caller may look through it.
 
+use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{CredentialState, Endpoint, EndpointSettings, Installation, Service};
@@ -85,13 +86,13 @@ pub struct OwnView<'c> {
 
 /// One tenant, for a caller who may see it.
 pub struct TenantView<'c> {
-    control: &'c Control,
+    pub(crate) control: &'c Control,
     tenant: Stored<TenantRecord>,
 }
 
 /// The whole installation, for a superuser.
 pub struct SystemView<'c> {
-    control: &'c Control,
+    pub(crate) control: &'c Control,
 }
 
 impl Control {
@@ -203,6 +204,11 @@ impl TenantView<'_> {
         Ok(services.filter(|service| service.tenant.as_ref().is_none_or(|tenant| tenant == self.id())).collect())
     }
 
+    /// The proxies whose word about clients is believed. A tenant learns of them what concerns its own calls.
+    pub async fn trusted_proxies(&self) -> Result<Vec<Cidr>, CommandError> {
+        Ok(self.control.store.installation().await?.record.trusted_proxies)
+    }
+
     /// Groups.
     pub async fn groups(&self, paging: Paging) -> Result<Page<Stored<GroupRecord>>, CommandError> {
         Ok(self.control.store.groups(self.id(), paging).await?)
@@ -278,7 +284,7 @@ impl TenantView<'_> {
         Ok(self.control.store.audit(&own, paging).await?)
     }
 
-    fn id(&self) -> &Id {
+    pub(crate) fn id(&self) -> &Id {
         &self.tenant.record.id
     }
 }
@@ -366,6 +372,6 @@ impl SystemView<'_> {
     }
 }
 
-fn found<T>(stored: Option<T>, kind: &'static str, id: &impl ToString) -> Result<T, CommandError> {
+pub(crate) fn found<T>(stored: Option<T>, kind: &'static str, id: &impl ToString) -> Result<T, CommandError> {
     Ok(stored.ok_or_else(|| Refused::NotFound { kind, id: id.to_string() })?)
 }

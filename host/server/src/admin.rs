@@ -11,9 +11,13 @@
 //! | [`own`] | what a person who has signed in does |
 //! | [`audit`], [`refusals`] | the audit, and what comes into it without a command |
 //! | [`records`] | decisions, check |
+//! | [`error_log`], [`client_ip`], [`browse`] | what failed and why, for whoever has to find out |
 //! | [`extract`], [`lines`], [`problem`] | what comes in, and what is answered where it cannot be taken |
 
 mod audit;
+mod browse;
+mod client_ip;
+mod error_log;
 mod extract;
 mod keys;
 mod lines;
@@ -40,6 +44,7 @@ use portcullis_control::store::{Channel, Origin, Page};
 use portcullis_control::{ADMIN_HOST, ADMIN_SERVICE, Caller, Command, CommandError, Control, Done, KeyRef, Order};
 use portcullis_engine::Engine;
 use portcullis_model::credential::Kind;
+use portcullis_model::facts::Facts;
 use portcullis_model::head::RequestHead;
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::verdict::Reason;
@@ -136,6 +141,8 @@ impl Admin {
         };
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Proven(permit.facts().into()));
+        request.extensions_mut().insert(client_ip::Peer(peer.to_canonical()));
         let answered: Result<Response, Infallible> = self.router.clone().oneshot(request).await;
         let Ok(mut response) = answered;
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -204,6 +211,10 @@ impl Admin {
     }
 }
 
+/// The facts of a call of the admin API, packed.
+#[derive(Clone)]
+struct Proven(Arc<[u8]>);
+
 /// Who calls, out of what the gate has proven.
 fn caller<B>(permit: &Permit, peer: IpAddr, request: &Request<B>) -> Option<Caller> {
     let details = permit.details();
@@ -220,6 +231,15 @@ fn caller<B>(permit: &Permit, peer: IpAddr, request: &Request<B>) -> Option<Call
 }
 
 impl Api {
+    /// Whether the gate would let the caller get `path` as well: what one endpoint shows of another's is for those alone who
+    /// may use both.
+    fn may_get(&self, Proven(packed): &Proven, path: &str) -> bool {
+        let Ok(facts) = Facts::unpack(packed) else { return false };
+        let mut other = Vec::with_capacity(packed.len() + path.len());
+        Facts { method: "GET", path, ..facts }.pack(&mut other);
+        enforce(self.engine.judge(&other, self.control.now())).is_ok()
+    }
+
     /// Gives an order in the caller's name.
     async fn order(&self, caller: &Caller, if_match: Option<Revision>, command: Command) -> Result<Done, Problem> {
         let order = Order { caller: caller.clone(), if_match, command };
@@ -277,7 +297,17 @@ fn router() -> Router<Api> {
         .route("/v1/audit/export", get(audit::export))
         .route("/v1/decisions", get(records::decisions))
         .route("/v1/decisions/{decision}", get(records::decision))
-        .route("/v1/check", post(records::check));
+        .route("/v1/tenants/{tenant}/decisions", get(records::tenant_decisions))
+        .route("/v1/tenants/{tenant}/decisions/{decision}", get(records::tenant_decision))
+        .route("/v1/check", post(records::check))
+        .route("/v1/error-log", get(error_log::list))
+        .route("/v1/error-log/{entry}", get(error_log::entry))
+        .route("/v1/tenants/{tenant}/error-log", get(error_log::tenant_list))
+        .route("/v1/tenants/{tenant}/error-log/settings", get(error_log::settings).put(error_log::put_settings))
+        .route("/v1/tenants/{tenant}/error-log/{entry}", get(error_log::tenant_entry))
+        .route("/v1/tenants/{tenant}/endpoints", get(browse::endpoints))
+        .route("/v1/client-ip", get(client_ip::installation))
+        .route("/v1/tenants/{tenant}/client-ip", get(client_ip::tenant));
     [Kind::Workspace, Kind::Tenant, Kind::Management, Kind::Client]
         .into_iter()
         .fold(router, key_routes)

@@ -11,6 +11,7 @@
 //! | [`key`], [`client`] | with which keys |
 //! | [`me`] | what a person does who has signed in |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
+//! | [`error_log`], [`client_ip`] | what failed, and what the node sees of clients |
 //! | [`completion`] | scripts for shells |
 //! | [`issued`] | secrets, once
 //! | [`confirm`] | asking before what cannot be undone |
@@ -20,10 +21,12 @@
 mod application;
 mod audit;
 mod client;
+mod client_ip;
 mod completion;
 mod confirm;
 mod decision;
 mod endpoint;
+mod error_log;
 mod group;
 mod installation;
 mod issued;
@@ -65,6 +68,8 @@ pub(crate) enum Command {
     Me(me::Args),
     Audit(audit::Args),
     Decision(decision::Args),
+    ErrorLog(error_log::Args),
+    ClientIp(client_ip::Args),
     Installation(installation::Args),
     Whoami(whoami::Args),
     Completion(completion::Args),
@@ -88,6 +93,8 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Me(args) => me::run(args),
         Command::Audit(args) => return refusal_told(audit::run(args)),
         Command::Decision(args) => decision::run(args),
+        Command::ErrorLog(args) => error_log::run(args),
+        Command::ClientIp(args) => client_ip::run(args),
         Command::Installation(args) => installation::run(args),
         Command::Whoami(args) => whoami::run(args),
         Command::Completion(args) => completion::run(args),

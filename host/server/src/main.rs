@@ -30,6 +30,7 @@ mod document;
 mod enforce;
 mod error;
 mod evidence;
+mod failures;
 mod input;
 mod journal;
 mod leaked;
@@ -47,6 +48,7 @@ mod sandbox;
 mod secrets;
 mod serve;
 mod tls;
+mod usage;
 
 use std::io::Write as _;
 use std::process::ExitCode;

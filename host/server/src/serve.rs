@@ -26,7 +26,8 @@ use crate::journal::{self, Batches};
 use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
 use crate::metrics::Metrics;
 use crate::proxy::{Bounds, ClientSettings, ClientsError, Preflight, Proxy, Routing, Service, Upstream, Wiring};
-use crate::{Exit, clock, leaked, master_key, tls};
+use crate::usage::Usage;
+use crate::{Exit, clock, failures, leaked, master_key, tls};
 
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
@@ -189,6 +190,8 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     drop(source);
     let demo = if is_demo { Some(demo::set_up(&control, clock::now()).await?) } else { None };
     let (journal, batches) = journal::channel(config.decisions.queue);
+    let (failures, captured) = failures::channel(control.error_log_rules(), metrics.clone());
+    let usage = Usage::default();
 
     let (reports, inbox) = leaked::channel();
     let proxy = Proxy::new(Wiring {
@@ -197,6 +200,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         routing: current,
         revisions: control.enforced(),
         journal: journal.clone(),
+        failures,
         metrics: metrics.clone(),
         bounds: Bounds { idle_timeout: config.proxy.idle_timeout, request_body_limit: config.proxy.request_body_limit },
         clients: ClientSettings {
@@ -224,7 +228,9 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let reported = tokio::spawn(inbox.work(Arc::clone(&control)));
     tokio::spawn(prune(Arc::clone(&control), config.decisions.keep));
     let kept = tokio::spawn(audit_keeper::keep(Arc::clone(&control), Arc::clone(&refusals), config.audit));
-    let written = tokio::spawn(write_decisions(Arc::clone(&control), batches));
+    let written = tokio::spawn(write_decisions(Arc::clone(&control), batches, usage.clone()));
+    let logged = tokio::spawn(captured.write(Arc::clone(&control)));
+    tokio::spawn(usage.clone().keep_written(Arc::clone(&control)));
 
     let addresses = (traffic.address(), administration.address());
     let shutdown = Shutdown::new();
@@ -244,6 +250,8 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     end(serving).await;
     end(administering).await;
     end(written).await;
+    end(logged).await;
+    usage.write(&control).await;
     // What was reported and is not ended yet has to be reported again: a shutdown does not wait for a store that fails.
     reported.abort();
     kept.abort();
@@ -352,9 +360,10 @@ async fn prune(control: Arc<Control>, keep_bytes: u64) {
 
 /// Writes decisions until every journal is gone. What the store does not take is tried once more after a rest, then given up
 /// as a gap: the queue must not stand still for good, and the gap says how many are missing.
-async fn write_decisions(control: Arc<Control>, mut batches: Batches) {
+async fn write_decisions(control: Arc<Control>, mut batches: Batches, usage: Usage) {
     let mut lost: Option<Gap> = None;
     while let Some(batch) = batches.next().await {
+        usage.count(&batch.records);
         let gaps: Vec<Gap> = lost.into_iter().chain(batch.gap).collect();
         let mut kept = control.keep_decisions(&batch.records, &gaps).await;
         if kept.is_err() {

@@ -10,6 +10,8 @@ use portcullis_model::source::{
 use portcullis_model::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
+use crate::error_log::ErrorLogSettings;
+
 /// A record as it is stored, with the revision that changed it last: what `If-Match` is compared with.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Stored<T> {
@@ -264,6 +266,13 @@ pub enum Write {
     PutCredential(CredentialRecord),
     /// A credential is deleted. The row stays, marked so, without secrets; its id is not used again.
     RemoveCredential(Id),
+    /// What a tenant has set for its error log.
+    PutErrorLogSettings {
+        /// The tenant.
+        tenant: Id,
+        /// The settings.
+        settings: ErrorLogSettings,
+    },
 }
 
 /// A page of a list: the records, and where the next page begins.

@@ -7,6 +7,7 @@ mod chain;
 mod commit;
 mod credentials;
 mod decisions;
+mod error_log;
 mod evidence;
 mod fault;
 mod open;
@@ -14,6 +15,7 @@ mod read;
 mod rows;
 mod sealed;
 mod snapshot;
+mod usage;
 mod writer;
 
 pub use chain::EXPORT_ROWS;

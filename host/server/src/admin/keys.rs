@@ -2,11 +2,13 @@
 //!
 //! A secret is in the answer to the call that made it, and in no other answer.
 
+use std::net::IpAddr;
+
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use axum::{Extension, Json};
-use portcullis_control::store::{Actor, ClientTerms, CredentialRecord, Stored, TenantRules};
+use portcullis_control::store::{Actor, ClientTerms, CredentialRecord, SecretUsed, Stored, TenantRules};
 use portcullis_control::{
     Caller, Command, Done, Expiration, Issued, KeyFilter, KeyRef, NewClient, NewManagementKey, NewTenantKey,
     NewWorkspaceKey, Rotation, TenantKeyEdit, key_name,
@@ -14,7 +16,7 @@ use portcullis_control::{
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
-use portcullis_model::source::{CreatorRule, CredentialState};
+use portcullis_model::source::{CreatorRule, CredentialState, SecretVersion};
 use portcullis_model::time::{Expiry, UnixTime};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
@@ -64,6 +66,11 @@ pub(super) struct KeyView {
     created_at: String,
     created_by: Option<String>,
     changed: u64,
+    /// When and from where it was used last; null where it never was.
+    last_used: Option<LastUsed>,
+    /// The versions of its secret that stand, with their uses; only where one key is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrets: Option<Vec<SecretView>>,
     /// The key, once; a workspace key also where its owner looks at it, for it is the id of a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<Shown>,
@@ -82,6 +89,53 @@ struct ClientView {
     terms: ClientTerms,
     issuer: String,
     token_validity_s: u32,
+}
+
+/// The last use of a key or of one version of its secret.
+#[derive(Clone, Serialize)]
+struct LastUsed {
+    at: String,
+    address: Option<IpAddr>,
+}
+
+/// A version of a key's secret.
+#[derive(Serialize)]
+struct SecretView {
+    version: u16,
+    /// When it ends, where another one takes its place.
+    until: Option<Expiry>,
+    last_used: Option<LastUsed>,
+    /// How many requests were allowed by it.
+    count: u64,
+    /// Its part of the key's allowed requests today and yesterday (UTC), in per cent; null where there were none.
+    share: Option<f64>,
+}
+
+impl LastUsed {
+    fn of(used: &SecretUsed) -> LastUsed {
+        LastUsed { at: used.last.to_string(), address: used.address }
+    }
+
+    /// The last use of any version.
+    fn among(uses: &[SecretUsed]) -> Option<LastUsed> {
+        uses.iter().max_by_key(|used| used.last).map(LastUsed::of)
+    }
+}
+
+impl SecretView {
+    fn of(secret: &SecretVersion, uses: &[SecretUsed], recent: u64) -> SecretView {
+        let used = uses.iter().find(|used| used.version == secret.version);
+        // Per mille first, so that one place is left after the point.
+        let part = |used: &SecretUsed| used.recent.saturating_mul(1000).checked_div(recent);
+        let share = used.and_then(part).or((recent > 0).then_some(0));
+        SecretView {
+            version: secret.version,
+            until: secret.until,
+            last_used: used.map(LastUsed::of),
+            count: used.map_or(0, |used| used.count),
+            share: share.and_then(|share| u32::try_from(share).ok()).map(|share| f64::from(share) / 10.0),
+        }
+    }
 }
 
 /// A secret on its way out. It has no `Debug`.
@@ -130,12 +184,20 @@ impl KeyView {
             created_at: stored.created.to_string(),
             created_by: Some(who(&created_by)),
             changed: stored.changed.0,
+            last_used: None,
+            secrets: None,
             key: None,
             signing_secret: None,
             client_secret: None,
             kind: credential.kind,
             id: credential.id,
         }
+    }
+
+    /// With what is known of its uses.
+    fn used(mut self, uses: Option<&Vec<SecretUsed>>) -> Self {
+        self.last_used = uses.and_then(|uses| LastUsed::among(uses));
+        self
     }
 
     /// With the secrets that were just made.
@@ -273,8 +335,14 @@ pub(super) async fn list(
     let view = api.control.tenant_view(&caller, &tenant).await?;
     let filter = KeyFilter { kind, state: query.state, expiration: query.expiration.map(Expiration::from) };
     let page = view.keys(filter, paging).await?;
+    let ids: Vec<Id> = page.items.iter().map(|stored| stored.record.credential.id.clone()).collect();
+    let uses = view.uses(&ids).await?;
     let (now, rules) = (api.control.now(), &view.tenant().record.rules);
-    Ok(axum::response::IntoResponse::into_response(Json(List::of(page, |stored| KeyView::of(stored, now, rules)))))
+    let shown = |stored: Stored<CredentialRecord>| {
+        let used = uses.get(&stored.record.credential.id);
+        KeyView::of(stored, now, rules).used(used)
+    };
+    Ok(axum::response::IntoResponse::into_response(Json(List::of(page, shown))))
 }
 
 pub(super) async fn get(api: Api, caller: Caller, key: KeyRef) -> Result<Response, Problem> {
@@ -282,7 +350,13 @@ pub(super) async fn get(api: Api, caller: Caller, key: KeyRef) -> Result<Respons
     let stored = view.key(key.kind, &key.id).await?;
     let shown_again = view.workspace_key(&caller, &stored.record).await?;
     let changed = stored.changed;
-    let mut key = KeyView::of(stored, api.control.now(), &view.tenant().record.rules);
+    let uses = view.uses(std::slice::from_ref(&key.id)).await?.remove(&key.id).unwrap_or_default();
+    let stands = |used: &&SecretUsed| stored.record.credential.secrets.iter().any(|s| s.version == used.version);
+    let recent = uses.iter().filter(stands).map(|used| used.recent).sum();
+    let secrets = stored.record.credential.secrets.iter();
+    let secrets = secrets.map(|secret| SecretView::of(secret, &uses, recent)).collect();
+    let mut key = KeyView::of(stored, api.control.now(), &view.tenant().record.rules).used(Some(&uses));
+    key.secrets = Some(secrets);
     key.key = shown_again.map(Shown);
     Ok(uncached(shown(changed, key)))
 }

@@ -11,9 +11,10 @@ use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_model::verdict::Reason;
 use serde::{Deserialize, Serialize};
 
-use super::Api;
+use super::error_log::EntryView;
 use super::extract::{Asked, At, bounded, paging};
 use super::problem::Problem;
+use super::{Api, Proven};
 use crate::enforce::cause_name;
 use crate::journal::DecisionId;
 use crate::report::{DecidedFacts, Explained};
@@ -81,11 +82,8 @@ struct Decisions {
     next: Option<String>,
 }
 
-pub(super) async fn decisions(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Asked(query): Asked<DecisionQuery>,
-) -> Result<Json<impl Serialize>, Problem> {
+/// What a query asks for, and how many.
+fn asked(query: &DecisionQuery) -> Result<(DecisionFilter, u32), Problem> {
     let invalid = |field: &str, what: String| {
         Problem::invalid(vec![portcullis_control::FieldFault { field: field.to_owned(), what }])
     };
@@ -106,8 +104,16 @@ pub(super) async fn decisions(
             Some(id.0)
         }
     };
-    let view = api.control.system_view(&caller)?;
-    let page = view.decisions(&DecisionFilter { which, before }, limit).await?;
+    Ok((DecisionFilter { which, before }, limit))
+}
+
+pub(super) async fn decisions(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Asked(query): Asked<DecisionQuery>,
+) -> Result<Json<impl Serialize>, Problem> {
+    let (filter, limit) = asked(&query)?;
+    let page = api.control.system_view(&caller)?.decisions(&filter, limit).await?;
     let next = page.next.map(|id| DecisionId(id).to_string());
     let items = page.items.into_iter().map(|item| match item {
         DecisionItem::Record(record) => ItemView::Decision(Box::new(DecisionView::of(&record))),
@@ -123,12 +129,80 @@ pub(super) async fn decisions(
 pub(super) async fn decision(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Extension(proven): Extension<Proven>,
     At(text): At<String>,
 ) -> Result<Json<impl Serialize>, Problem> {
     let missing = || Problem::from(portcullis_control::Refused::NotFound { kind: "decision", id: text.clone() });
     let id: DecisionId = text.parse().map_err(|_| missing())?;
-    let record = api.control.system_view(&caller)?.decision(id.0, &text).await?;
-    Ok(Json(DecisionView::of(&record)))
+    let view = api.control.system_view(&caller)?;
+    let record = view.decision(id.0, &text).await?;
+    let failed = view.error_of(id.0).await?.filter(|_| api.may_get(&proven, "/v1/error-log"));
+    Ok(Json(Traced::of(&api, &record, failed.map(EntryView::of))))
+}
+
+pub(super) async fn tenant_decisions(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Asked(query): Asked<DecisionQuery>,
+) -> Result<Json<impl Serialize>, Problem> {
+    let (filter, limit) = asked(&query)?;
+    let page = api.control.tenant_view(&caller, &tenant).await?.decisions(&filter, limit).await?;
+    let items = page.items.iter().map(|record| ItemView::Decision(Box::new(DecisionView::of(record))));
+    Ok(Json(Decisions { items: items.collect(), next: page.next.map(|id| DecisionId(id).to_string()) }))
+}
+
+pub(super) async fn tenant_decision(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Extension(proven): Extension<Proven>,
+    At((tenant, text)): At<(Id, String)>,
+) -> Result<Json<impl Serialize>, Problem> {
+    let missing = || Problem::from(portcullis_control::Refused::NotFound { kind: "decision", id: text.clone() });
+    let view = api.control.tenant_view(&caller, &tenant).await?;
+    let id: DecisionId = text.parse().map_err(|_| missing())?;
+    let record = view.decision(id.0, &text).await?;
+    let log = format!("/v1/tenants/{tenant}/error-log");
+    let failed = view.error_of(id.0).await?.filter(|_| api.may_get(&proven, &log));
+    Ok(Json(Traced::of(&api, &record, failed.map(EntryView::of))))
+}
+
+/// A decision with its trace: what the policy that is in force now says of the same facts, step by step, and what was kept
+/// of the call if it failed.
+#[derive(Serialize)]
+struct Traced {
+    #[serde(flatten)]
+    decision: DecisionView,
+    /// Then and now, in one sentence.
+    summary: String,
+    now: Option<Explained>,
+    /// For those alone who may read the error log.
+    call: Option<EntryView>,
+}
+
+impl Traced {
+    fn of(api: &Api, record: &DecisionRecord, call: Option<EntryView>) -> Traced {
+        let decision = DecisionView::of(record);
+        let details = Details::unpack(&record.details).ok();
+        let then = match (&decision.reason, details.as_ref().map(|details| details.facts.revision)) {
+            (None, Some(revision)) => format!("then: allow at revision {revision}"),
+            (Some(reason), Some(revision)) => format!("then: deny {reason} at revision {revision}"),
+            (Some(reason), None) => format!("then: deny {reason}, before the gate was asked"),
+            (None, None) => "then: allow".to_owned(),
+        };
+        // What is judged again begins with a proven credential; without one it would be missing, whatever it was then.
+        let facts = details.map(|details| details.facts).filter(|facts| facts.credential.is_some());
+        let now = facts.and_then(|facts| {
+            let mut packed = Vec::new();
+            facts.pack(&mut packed);
+            api.engine.explain_judged(&packed, api.control.now()).ok().map(|explanation| Explained::of(&explanation))
+        });
+        let summary = match now.as_ref().map(Explained::in_short) {
+            Some(now) => format!("{then}; now: {now}"),
+            None => format!("{then}; no credential was proven, so it cannot be judged again"),
+        };
+        Traced { decision, summary, now, call }
+    }
 }
 
 /// `?at=TIME`.

@@ -400,6 +400,7 @@ const LIST_COLUMNS: &[Column] = &[
     Column("status", status),
     Column("group", |key| at(key, "/group")),
     Column("expires", |key| at(key, "/expires")),
+    Column("last used", |key| at(key, "/last_used/at")),
     Column("created", |key| at(key, "/created_at")),
     Column("created by", |key| at(key, "/created_by")),
 ];
@@ -413,6 +414,9 @@ const PAGE: &[Column] = &[
     Column("expires", |key| at(key, "/expires")),
     Column("secret version", |key| at(key, "/secret_version")),
     Column("old secret works until", |key| at(key, "/overlap_until")),
+    Column("last used", |key| at(key, "/last_used/at")),
+    Column("from", |key| at(key, "/last_used/address")),
+    Column("secrets", secrets),
     Column("group", |key| at(key, "/group")),
     Column("addresses", |key| any_where_empty(key, "/ip_allowlist")),
     Column("endpoints", |key| at(key, "/endpoints")),
@@ -422,6 +426,23 @@ const PAGE: &[Column] = &[
     Column("created", |key| at(key, "/created_at")),
     Column("created by", |key| at(key, "/created_by")),
 ];
+
+/// The uses of each version of the secret, a line each.
+fn secrets(key: &Value) -> Vec<String> {
+    let versions = key.pointer("/secrets").and_then(Value::as_array).into_iter().flatten();
+    let line = |secret: &Value| {
+        let word = |pointer: &str| at(secret, pointer).concat();
+        let used = match at(secret, "/last_used/at").pop() {
+            Some(time) => format!("used {} times, last {time}", word("/count")),
+            None => "never used".to_owned(),
+        };
+        let share = at(secret, "/share").pop().map(|share| format!(", {share} % of recent requests"));
+        let until = at(secret, "/until").pop().map(|until| format!(", until {until}"));
+        let more: String = share.into_iter().chain(until).collect();
+        format!("version {}: {used}{more}", word("/version"))
+    };
+    versions.map(line).collect()
+}
 
 /// The stored state and the expiration together.
 fn status(key: &Value) -> Vec<String> {

@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    fn code(self) -> &'static str {
+    pub(super) fn code(self) -> &'static str {
         match self {
             Failure::UpstreamUnavailable => "upstream_unavailable",
             Failure::UpstreamTimeout => "upstream_timeout",

@@ -25,7 +25,7 @@ const LOCAL: [&str; 8] =
 /// Commands that work on a server, and the one that prints scripts.
 const ON_SERVER: &[(&str, &str)] = &[
     ("service", "list show create edit delete"),
-    ("endpoint", "list show put delete"),
+    ("endpoint", "list show browse put delete"),
     ("tenant", "list show create edit"),
     ("settings", "list show set remove-range delete"),
     ("group", "list show create edit delete"),
@@ -36,6 +36,8 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("me", "sign-in show sign-out personal-key"),
     ("audit", "list verify export checkpoint"),
     ("decision", "list show"),
+    ("error-log", "list show settings"),
+    ("client-ip", ""),
     ("installation", "show edit"),
     ("whoami", ""),
     ("completion", ""),

@@ -34,11 +34,12 @@ fn a_list_is_a_table() {
     revoked["state"] = json!("revoked");
     revoked["expiration"] = json!("valid");
     revoked["expires"] = Value::Null;
+    revoked["last_used"] = json!({"at": "2026-11-22T10:00:00Z", "address": "192.0.2.1"});
     let fake = Fake::new([ok(&json!({"items": [key("k3J9aQ2x"), revoked], "next": null}))]);
     let expected = "\
-ID        KIND    NAME  STATUS                 GROUP        EXPIRES               CREATED               CREATED BY
-k3J9aQ2x  tenant  Shop  active, expiring soon  integration  2027-01-01T00:00:00Z  2026-11-21T09:00:00Z  system/root
-zz        tenant  Shop  revoked, valid         integration  -                     2026-11-21T09:00:00Z  system/root
+ID        KIND    NAME  STATUS                 GROUP        EXPIRES               LAST USED             CREATED               CREATED BY
+k3J9aQ2x  tenant  Shop  active, expiring soon  integration  2027-01-01T00:00:00Z  -                     2026-11-21T09:00:00Z  system/root
+zz        tenant  Shop  revoked, valid         integration  -                     2026-11-22T10:00:00Z  2026-11-21T09:00:00Z  system/root
 ";
     assert_eq!(fake.run(&["key", "list", "acme", "--kind", "tenant"]).done(), expected);
     let fake = Fake::new([ok(&json!({"items": [], "next": null}))]);

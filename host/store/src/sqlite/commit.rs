@@ -6,6 +6,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::chain;
 use super::credentials;
+use super::error_log;
 use super::rows::{encode, int, number, word};
 use crate::change::Change;
 use crate::error::StoreError;
@@ -74,6 +75,7 @@ async fn put(tx: &mut SqliteConnection, write: &Write, stamp: Stamp) -> Result<(
         }
         Write::PutCredential(credential) => credentials::put(tx, credential, stamp).await,
         Write::RemoveCredential(id) => credentials::remove(tx, id, stamp).await,
+        Write::PutErrorLogSettings { tenant, settings } => error_log::put_settings(tx, tenant, settings, stamp).await,
     }
 }
 

@@ -5,8 +5,10 @@
 mod audit;
 mod changes;
 mod decisions;
+mod error_log;
 mod evidence;
 mod lists;
 mod opening;
 mod random;
 mod sample;
+mod usage;

@@ -66,7 +66,9 @@ impl Model {
                     *credential = None;
                 }
             }
-            Write::PutInstallation(_) | Write::PutTenant(_) => unreachable!("not made here"),
+            Write::PutInstallation(_) | Write::PutTenant(_) | Write::PutErrorLogSettings { .. } => {
+                unreachable!("not made here")
+            }
         }
         Ok(())
     }

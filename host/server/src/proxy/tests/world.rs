@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
+use crate::failures;
 use crate::journal::{self, Batches};
 use crate::listen::{Limits, Listener, Shutdown};
 use crate::metrics::Metrics;
@@ -97,6 +98,7 @@ impl Choice {
             revisions,
             journal,
             reports: crate::leaked::channel().0,
+            failures: failures::channel(watch::channel(Arc::default()).1, metrics.clone()).0,
             metrics: metrics.clone(),
             bounds: Bounds { idle_timeout: self.idle_timeout, request_body_limit: self.request_body_limit },
             clients: ClientSettings {
