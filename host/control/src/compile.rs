@@ -60,6 +60,7 @@ impl Catalogue {
                 | Write::PutUser(_)
                 | Write::RemoveUser { .. }
                 | Write::PutCredential(_)
+                | Write::AddCredentials(_)
                 | Write::RemoveCredential(_) => {}
             }
         }
@@ -206,6 +207,9 @@ pub(crate) async fn delta(
             }
             Write::RemoveUser { tenant, user } => delta.removed.users.push((tenant.clone(), user.clone())),
             Write::PutCredential(record) => credentials.push(record.credential.clone()),
+            Write::AddCredentials(records) => {
+                credentials.extend(records.iter().map(|record| record.credential.clone()));
+            }
             Write::RemoveCredential(id) => {
                 let gone = store.credential(id).await?;
                 let secrets = gone.into_iter().flat_map(|gone| gone.record.credential.secrets);
@@ -220,8 +224,9 @@ pub(crate) async fn delta(
         }
     }
     delta.groups = groups.into_iter().map(|stored| group(stored, &catalogue)).collect();
+    let mut groups = KnownGroups::default();
     for stored in credentials {
-        if let Some(compiled) = credential_now(store, &catalogue, stored).await? {
+        if let Some(compiled) = credential_now(store, &catalogue, &mut groups, stored).await? {
             delta.credentials.push(compiled);
         }
     }
@@ -295,6 +300,7 @@ async fn settings_after(store: &Store, id: &Id, writes: &[Write]) -> Result<Vec<
 async fn credential_now(
     store: &Store,
     catalogue: &Catalogue,
+    groups: &mut KnownGroups,
     stored: Credential,
 ) -> Result<Option<Credential>, StoreError> {
     let tenant = stored.tenant.clone();
@@ -308,10 +314,29 @@ async fn credential_now(
             applications.insert(application.clone());
         }
     }
-    let group = stored.group.is_none() || has_group(store, &tenant, stored.group.as_ref()).await?;
+    let group = match &stored.group {
+        None => true,
+        Some(group) => groups.has(store, &tenant, group).await?,
+    };
     let present =
         Present { catalogue, group, creator, applications: &|application| applications.contains(application) };
     Ok(credential(stored, &present))
+}
+
+/// Groups that were looked up while a delta is made: thousands of keys of an import have the same few.
+#[derive(Default)]
+struct KnownGroups(BTreeMap<(Id, Id), bool>);
+
+impl KnownGroups {
+    async fn has(&mut self, store: &Store, tenant: &Id, group: &Id) -> Result<bool, StoreError> {
+        let key = (tenant.clone(), group.clone());
+        if let Some(known) = self.0.get(&key) {
+            return Ok(*known);
+        }
+        let found = has_group(store, tenant, Some(group)).await?;
+        self.0.insert(key, found);
+        Ok(found)
+    }
 }
 
 async fn has_group(store: &Store, tenant: &Id, group: Option<&Id>) -> Result<bool, StoreError> {

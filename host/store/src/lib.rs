@@ -25,6 +25,6 @@ pub use decision::{DecisionFilter, DecisionItem, DecisionRecord, Gap, Which};
 pub use error::{OpenError, StoreError};
 pub use record::{
     Actor, ApplicationRecord, Channel, CredentialFilter, CredentialRecord, Delivery, GroupKind, GroupRecord, MAX_PAGE,
-    Origin, Page, Paging, Preflight, ServiceRecord, Stored, TenantRecord, UserRecord, Write,
+    Origin, Page, Paging, Preflight, ServiceRecord, Stored, TakenDigest, TenantRecord, UserRecord, Write,
 };
 pub use sqlite::Store;
