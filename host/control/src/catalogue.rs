@@ -73,6 +73,7 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
         name: "Tenant keys",
         paths: &[
             "/v1/tenants/{tenant}/tenant-keys",
+            "/v1/tenants/{tenant}/tenant-keys/import",
             "/v1/tenants/{tenant}/tenant-keys/{key}",
             "/v1/tenants/{tenant}/tenant-keys/{key}/rotate",
             "/v1/tenants/{tenant}/tenant-keys/{key}/revoke",

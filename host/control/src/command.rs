@@ -11,6 +11,7 @@ use portcullis_model::time::Expiry;
 use portcullis_store::{Delivery, GroupKind, Origin};
 
 use crate::catalogue::{Preset, SYSTEM_TENANT};
+use crate::import::ImportKeys;
 
 /// Who gives a command: a credential that the gate has proven and let through to the admin API.
 #[derive(Clone, PartialEq, Debug)]
@@ -76,6 +77,8 @@ pub enum Command {
     CreateWorkspaceKey(Id, NewWorkspaceKey),
     /// Make a tenant key.
     CreateTenantKey(Id, NewTenantKey),
+    /// Take over tenant keys that another system has made, by their digests.
+    ImportKeys(Id, ImportKeys),
     /// Change a tenant key.
     EditTenantKey(KeyRef, TenantKeyEdit),
     /// Make a management key.
@@ -333,6 +336,7 @@ impl Command {
             | Command::RemoveUser(tenant, ..)
             | Command::CreateWorkspaceKey(tenant, _)
             | Command::CreateTenantKey(tenant, _)
+            | Command::ImportKeys(tenant, _)
             | Command::CreateManagementKey(tenant, _) => Needs::Tenant(tenant.clone()),
             Command::EditTenantKey(key, _)
             | Command::RotateKey(key, _)
@@ -365,6 +369,7 @@ impl Command {
             Command::RemoveUser(..) => ("delete", "user"),
             Command::CreateWorkspaceKey(..) => ("create", "workspace-key"),
             Command::CreateTenantKey(..) => ("create", "tenant-key"),
+            Command::ImportKeys(..) => ("import", "tenant-key"),
             Command::EditTenantKey(..) => ("edit", "tenant-key"),
             Command::CreateManagementKey(..) => ("create", "management-key"),
             Command::RotateKey(key, _) => ("rotate", key_name(key.kind)),
@@ -391,9 +396,10 @@ impl Command {
             Command::CreateApplication(_, new) => new.id.to_string(),
             Command::CreateUser(_, new) => new.id.to_string(),
             Command::EditUser(_, id, _) | Command::RemoveUser(_, id, _) => id.to_string(),
-            Command::CreateWorkspaceKey(..) | Command::CreateTenantKey(..) | Command::CreateManagementKey(..) => {
-                String::new()
-            }
+            Command::CreateWorkspaceKey(..)
+            | Command::CreateTenantKey(..)
+            | Command::ImportKeys(..)
+            | Command::CreateManagementKey(..) => String::new(),
             Command::EditTenantKey(key, _)
             | Command::RotateKey(key, _)
             | Command::RevokeKey(key, _)

@@ -11,6 +11,7 @@
 //! | [`change`] | the lane |
 //! | [`compile`] | records to policy |
 //! | [`view`] | reading |
+//! | [`import`] | keys of another system |
 //! | [`catalogue`] | the admin API as a service, presets |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
 
@@ -22,6 +23,7 @@ mod command;
 mod compile;
 mod delivery;
 mod error;
+mod import;
 mod plan;
 mod recover;
 mod seal;
@@ -36,6 +38,7 @@ pub use command::{
     TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
+pub use import::{Existing, ImportKeys, Imported, ImportedKey, MAX_IMPORT};
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
 pub use portcullis_store as store;
 pub use recover::OtherKeys;
@@ -55,7 +58,7 @@ use portcullis_model::source::Installation;
 use portcullis_model::time::UnixTime;
 use portcullis_store::{DecisionRecord, Delivery, Fresh, Gap, Store, StoreError};
 use rand::Rng as _;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, watch};
 
 use crate::change::Lane;
 use crate::seal::Sealer;
@@ -86,6 +89,8 @@ pub struct Control {
     sealer: Sealer,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
+    /// Held while a base is compiled: two at once would need the memory twice, and the older would be of no use.
+    loading: Mutex<()>,
     enforced: watch::Sender<u64>,
     waiting: Semaphore,
     deliver: Deliver,
@@ -118,6 +123,7 @@ impl Control {
             clock,
             enforced: watch::Sender::new(lane.revision.0),
             lane: Mutex::new(lane),
+            loading: Mutex::new(()),
             waiting: Semaphore::new(MAX_WAITING),
             deliver,
             stopped: watch::Sender::new(None),
@@ -137,11 +143,18 @@ impl Control {
     /// # Errors
     /// Where the store cannot be read or the base is not accepted; the old base and its deltas stay in force.
     pub async fn compact(&self) -> Result<(), Failed> {
-        let Ok(described) = self.engine.describe() else { return Ok(()) };
-        if described.overlay_layers < COMPACT_LAYERS && described.overlay_bytes < COMPACT_BYTES {
+        if !self.is_to_be_compacted() {
             return Ok(());
         }
-        self.load().await
+        let mut loading = self.loading.lock().await;
+        // The lane may have made a base while this waited.
+        if self.is_to_be_compacted() { self.load_alone(&mut loading).await } else { Ok(()) }
+    }
+
+    fn is_to_be_compacted(&self) -> bool {
+        self.engine.describe().is_ok_and(|described| {
+            described.overlay_layers >= COMPACT_LAYERS || described.overlay_bytes >= COMPACT_BYTES
+        })
     }
 
     /// The revision that every instance decides by, as it changes.
@@ -181,6 +194,12 @@ impl Control {
 
     /// Compiles what is stored and gives it to the engine.
     async fn load(&self) -> Result<(), Failed> {
+        let mut loading = self.loading.lock().await;
+        self.load_alone(&mut loading).await
+    }
+
+    /// The same, for whoever holds the lock.
+    async fn load_alone(&self, _loading: &mut MutexGuard<'_, ()>) -> Result<(), Failed> {
         let snapshot = self.store.snapshot().await?;
         let engine = Arc::clone(&self.engine);
         let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {

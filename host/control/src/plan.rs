@@ -1,5 +1,6 @@
 //! From an authorized command to what it would write. Nothing is written here.
 
+mod import;
 pub(crate) mod keys;
 mod people;
 mod services;
@@ -63,6 +64,7 @@ pub(crate) async fn plan(
         Command::RemoveUser(tenant, id, confirmation) => people::remove_user(s, tenant, id, *confirmation).await,
         Command::CreateWorkspaceKey(tenant, new) => keys::create_workspace(s, tenant, new).await,
         Command::CreateTenantKey(tenant, new) => keys::create_tenant(s, tenant, new).await,
+        Command::ImportKeys(tenant, new) => import::import(s, tenant, new).await,
         Command::EditTenantKey(key, edit) => keys::edit_tenant(s, key, edit).await,
         Command::CreateManagementKey(tenant, new) => keys::create_management(s, tenant, new).await,
         Command::RotateKey(key, rotation) => keys::rotate(s, key, rotation).await,

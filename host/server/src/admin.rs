@@ -8,10 +8,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
+//! | [`import`] | keys of another system |
 //! | [`records`] | audit, decisions, check |
 //! | [`extract`], [`lines`], [`problem`] | what comes in, and what is answered where it cannot be taken |
 
 mod extract;
+mod import;
 mod keys;
 mod lines;
 mod people;
@@ -238,6 +240,7 @@ fn router() -> Router<Api> {
             "/v1/tenants/{tenant}/users/{user}",
             get(people::user).patch(people::edit_user).delete(people::remove_user),
         )
+        .route("/v1/tenants/{tenant}/tenant-keys/import", post(import::import))
         .route("/v1/tenants/{tenant}/audit", get(records::tenant_audit))
         .route("/v1/audit", get(records::audit))
         .route("/v1/audit/verification", get(records::verify))
