@@ -10,6 +10,7 @@
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
 //! | [`key`] | with which keys |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
+//! | [`declared`] | a service or a tenant as one file: export, plan, apply |
 //! | [`completion`] | scripts for shells |
 //! | [`issued`] | secrets, once
 //! | [`confirm`] | asking before what cannot be undone |
@@ -21,6 +22,7 @@ mod audit;
 mod completion;
 mod confirm;
 mod decision;
+mod declared;
 mod endpoint;
 mod group;
 mod installation;
@@ -62,6 +64,9 @@ pub(crate) enum Command {
     Decision(decision::Args),
     Installation(installation::Args),
     Whoami(whoami::Args),
+    Export(declared::ExportArgs),
+    Plan(declared::PlanArgs),
+    Apply(declared::ApplyArgs),
     Completion(completion::Args),
 }
 
@@ -83,6 +88,9 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Decision(args) => decision::run(args),
         Command::Installation(args) => installation::run(args),
         Command::Whoami(args) => whoami::run(args),
+        Command::Export(args) => declared::export(args),
+        Command::Plan(args) => declared::plan(args),
+        Command::Apply(args) => declared::run_apply(args),
         Command::Completion(args) => completion::run(args),
     };
     refusal_told(done.map(|()| Exit::Success))

@@ -7,9 +7,11 @@
 mod configuration;
 mod crash;
 mod database;
+mod declared;
 mod demo;
 mod exclusive;
 mod http;
+mod import;
 mod ip_filter;
 mod life;
 mod limits;
