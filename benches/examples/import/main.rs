@@ -64,7 +64,7 @@ fn furnish(site: &Site, server: &Server) -> Result<()> {
     for arguments in [
         "tenant create acme --name Acme --key-limit 10000000",
         "service create shop --host api.shop.example --upstream http://127.0.0.1:9",
-        "endpoint put shop events --path /events",
+        "endpoint put shop/events --path /events",
         "group create acme all --permit shop/events",
     ] {
         site.run(server, &arguments.split(' ').collect::<Vec<_>>())?;

@@ -83,13 +83,19 @@ pub(crate) fn source(snapshot: Snapshot) -> Source {
     for (tenant, of_endpoint) in snapshot.settings {
         settings.entry(tenant).or_default().push(of_endpoint);
     }
-    let pairs = |ids: &mut dyn Iterator<Item = (&Id, &Id)>| -> BTreeSet<(Id, Id)> {
-        ids.map(|(tenant, id)| (tenant.clone(), id.clone())).collect()
+    // By tenant, so that a look-up for each of a million keys copies no ids.
+    let pairs = |ids: &mut dyn Iterator<Item = (&Id, &Id)>| {
+        let mut by_tenant: BTreeMap<Id, BTreeSet<Id>> = BTreeMap::new();
+        for (tenant, id) in ids {
+            by_tenant.entry(tenant.clone()).or_default().insert(id.clone());
+        }
+        by_tenant
     };
     let groups = pairs(&mut snapshot.groups.iter().map(|group| (&group.tenant, &group.id)));
     let users = pairs(&mut snapshot.users.iter().map(|user| (&user.tenant, &user.id)));
     let applications = pairs(&mut snapshot.applications.iter().map(|app| (&app.tenant, &app.id)));
-    let of = |set: &BTreeSet<(Id, Id)>, tenant: &Id, id: &Id| set.contains(&(tenant.clone(), id.clone()));
+    let of =
+        |set: &BTreeMap<Id, BTreeSet<Id>>, tenant: &Id, id: &Id| set.get(tenant).is_some_and(|ids| ids.contains(id));
     let credentials = snapshot.credentials.into_iter().filter_map(|stored| {
         let tenant = stored.tenant.clone();
         let present = Present {

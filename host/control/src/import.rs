@@ -23,7 +23,8 @@ pub struct ImportKeys {
 pub enum Existing {
     /// The whole import is refused.
     Refuse,
-    /// They stay as they are, revoked ones too, and the others are imported: so an import that broke off can be repeated.
+    /// They stay as they are, and the others are imported: so an import that broke off can be repeated. A key that was revoked
+    /// since stays revoked, and a secret that was rotated away stays dead.
     Keep,
 }
 

@@ -31,3 +31,17 @@ BEGIN
     WHERE new.deleted = 0 AND new.state = 'active'
     ON CONFLICT (tenant, kind, day) DO UPDATE SET count = count + 1;
 END;
+
+-- Digests of secrets that were rotated away, or went with their credential. An import must not bring them back: whoever
+-- rotated a key may have done so because its secret was in the wrong hands, and the file of the import still has it. An edit
+-- writes a credential's secrets anew, so that some that still stand are here too; they are taken either way.
+CREATE TABLE retired_digest (
+    sha256         BLOB    NOT NULL PRIMARY KEY CHECK (length(sha256) = 32),
+    credential_seq INTEGER NOT NULL REFERENCES credential (seq) DEFERRABLE INITIALLY DEFERRED
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER secret_is_retired AFTER DELETE ON credential_secret
+BEGIN
+    INSERT INTO retired_digest (sha256, credential_seq) VALUES (old.sha256, old.credential_seq)
+    ON CONFLICT (sha256) DO UPDATE SET credential_seq = excluded.credential_seq;
+END;

@@ -143,7 +143,7 @@ pub struct CredentialRecord {
     pub sealed_secret: Option<Vec<u8>>,
 }
 
-/// A digest that a credential has.
+/// A digest that a credential has or had.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TakenDigest {
     /// The digest.

@@ -30,11 +30,14 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("group", "list show create edit delete"),
     ("application", "list create delete"),
     ("user", "list show create edit delete"),
-    ("key", "list show create edit rotate revoke delete"),
+    ("key", "list show create import edit rotate revoke delete"),
     ("audit", "list verify"),
     ("decision", "list show"),
     ("installation", "show edit"),
     ("whoami", ""),
+    ("export", "service tenant"),
+    ("plan", ""),
+    ("apply", ""),
     ("completion", ""),
 ];
 

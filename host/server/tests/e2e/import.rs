@@ -94,11 +94,13 @@ fn p8_a_key_of_another_system_is_imported_passes_and_lives_on_like_any_other() {
     admin.post(&format!("{}/revoke", at(0)), json!({ "confirm": true })).expect(200);
     world.events(&theirs(1)).problem(401, "unauthorized");
 
-    // A revoked one is not brought back by the same file.
-    let again = import(&world, &lines[..1], &["--json"]);
+    // Neither a revoked key nor a secret that was rotated away is brought back by the same file.
+    let again = import(&world, &lines, &["--json"]);
     let told: Value = serde_json::from_str(&again.stdout).unwrap();
-    assert_eq!((&told["imported"], &told["already_there"]), (&json!(0), &json!(1)), "{told}");
+    assert_eq!((&told["imported"], &told["already_there"]), (&json!(0), &json!(2)), "{told}");
     world.events(&theirs(1)).problem(401, "unauthorized");
+    world.events(&theirs(2)).problem(401, "unauthorized");
+    world.events(&rotated.key).expect(200);
 }
 
 #[test]

@@ -17,13 +17,17 @@ use crate::record::{CredentialRecord, TakenDigest};
 const CHUNK_ROWS: usize = 100;
 
 impl Store {
-    /// Whose these digests are, as far as credentials that are not deleted have them.
+    /// Whose these digests are or were: of credentials that have them, and of those that had them before a rotation or before
+    /// they were deleted.
     ///
     /// # Errors
     /// Nothing could be read.
     pub async fn taken_digests(&self, digests: &[SecretDigest]) -> Result<Vec<TakenDigest>, StoreError> {
         let query = sqlx::query(
             "SELECT sha256, tenant, id FROM credential_secret JOIN credential ON seq = credential_seq
+             WHERE sha256 IN (SELECT unhex(value) FROM json_each(?1))
+             UNION
+             SELECT sha256, tenant, id FROM retired_digest JOIN credential ON seq = credential_seq
              WHERE sha256 IN (SELECT unhex(value) FROM json_each(?1))",
         );
         let rows = query.bind(encode(&digests)?).fetch_all(&self.readers).await?;

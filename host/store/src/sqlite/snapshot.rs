@@ -1,7 +1,8 @@
 //! Everything that a policy is compiled from, as of one moment.
 
 use portcullis_model::id::Revision;
-use sqlx::SqliteConnection;
+use portcullis_model::source::Credential;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::Store;
 use super::credentials::credential;
@@ -9,6 +10,9 @@ use super::read;
 use super::rows::{Columns, number};
 use crate::change::Snapshot;
 use crate::error::StoreError;
+
+/// From how many credentials on they are read by two connections, each one half of them.
+const SPLIT_ROWS: i64 = 20_000;
 
 /// Rows that are held at once: a row as SQLite gives it takes several times the memory of its record.
 const CHUNK_ROWS: i64 = 1024;
@@ -19,9 +23,20 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        // The first statement of a transaction fixes what all of them see.
-        let mut tx = self.readers.begin().await?;
-        let revision: i64 = sqlx::query_scalar("SELECT revision FROM meta").fetch_one(&mut *tx).await?;
+        let (mut tx, revision) = self.pinned().await?;
+        // On its own before the other lists: it takes nearly all of the time.
+        let last: i64 = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM credential").fetch_one(&mut *tx).await?;
+        let middle = last / 2;
+        let other = if last - middle >= SPLIT_ROWS / 2 { self.pinned_at(revision).await? } else { None };
+        let credentials = match other {
+            None => credentials(&mut tx, 0, last).await?,
+            Some(mut other) => {
+                let rest = tokio::spawn(async move { credentials(&mut other, middle, last).await });
+                let mut credentials = credentials(&mut tx, 0, middle).await?;
+                credentials.extend(rest.await.map_err(|lost| StoreError::Database(Box::new(lost)))??);
+                credentials
+            }
+        };
         let installation = sqlx::query("SELECT * FROM installation").fetch_one(&mut *tx).await?;
         let snapshot = Snapshot {
             revision: Revision(number(revision)?),
@@ -33,10 +48,40 @@ impl Store {
             applications: list(&mut tx, "application", APPLICATIONS, read::application).await?,
             groups: list(&mut tx, "permission_group", GROUPS, read::group).await?,
             users: list(&mut tx, "person", USERS, read::user).await?,
-            credentials: list(&mut tx, "credential", CREDENTIALS, credential).await?,
+            credentials,
         };
         tx.rollback().await?;
         Ok(snapshot)
+    }
+
+    /// A transaction that sees one revision, whatever is written meanwhile.
+    async fn pinned(&self) -> Result<(Transaction<'static, Sqlite>, i64), StoreError> {
+        // The first statement of a transaction fixes what all of them see.
+        let mut tx = self.readers.begin().await?;
+        let revision = sqlx::query_scalar("SELECT revision FROM meta").fetch_one(&mut *tx).await?;
+        Ok((tx, revision))
+    }
+
+    /// Another transaction that sees that revision, unless a change came between: every change of a record makes a new one, so
+    /// the two see the same records.
+    async fn pinned_at(&self, revision: i64) -> Result<Option<Transaction<'static, Sqlite>>, StoreError> {
+        let (tx, found) = self.pinned().await?;
+        Ok((found == revision).then_some(tx))
+    }
+}
+
+/// The credentials behind `after` up to `until`.
+async fn credentials(tx: &mut SqliteConnection, after: i64, until: i64) -> Result<Vec<Credential>, StoreError> {
+    let mut records = Vec::new();
+    let mut after = after;
+    loop {
+        let rows = sqlx::query(CREDENTIALS).bind(after).bind(CHUNK_ROWS).bind(until).fetch_all(&mut *tx).await?;
+        let Some(last) = rows.last() else { return Ok(records) };
+        after = Columns::new(last, "credential").get("seq")?;
+        records.reserve(rows.len());
+        for row in &rows {
+            records.push(credential(&Columns::new(row, "credential"))?);
+        }
     }
 }
 
@@ -51,7 +96,7 @@ const USERS: &str = "SELECT seq, tenant, id, role, state, permission_group FROM 
 const CREDENTIALS: &str =
     "SELECT seq, id, tenant, kind, state, expires, secrets, permission_group, ip_allowlist, endpoints,
          applications, creator, creator_rule
-     FROM credential_whole WHERE deleted = 0 AND seq > ?1 ORDER BY seq LIMIT ?2";
+     FROM credential_whole WHERE deleted = 0 AND seq > ?1 AND seq <= ?3 ORDER BY seq LIMIT ?2";
 
 /// All rows of a query that goes on behind `?1` and gives at most `?2`.
 async fn list<T>(

@@ -54,8 +54,20 @@ async fn one_that_is_not_new_undoes_them_all() {
     assert!(store.credential(&id("new")).await.unwrap().is_none());
     assert_eq!(store.count_live(&id("acme"), Kind::Tenant, at(1)).await.unwrap(), 1);
 
-    let found = store.taken_digests(&[digest(1), digest(2), digest(3)]).await.unwrap();
-    assert_eq!(found, [TakenDigest { sha256: digest(1), tenant: id("acme"), credential: id("k1") }]);
+    let of = |number, name: &str| TakenDigest { sha256: digest(number), tenant: id("acme"), credential: id(name) };
+    let digests = [digest(1), digest(2), digest(3), digest(5)];
+    let found = async || {
+        let mut found = store.taken_digests(&digests).await.unwrap();
+        found.sort_by(|a, b| a.credential.cmp(&b.credential).then(a.sha256.cmp(&b.sha256)));
+        found
+    };
+    assert_eq!(found().await, [of(1, "k1"), of(2, "k2")], "a deleted one keeps its digest from coming back");
+    let mut rotated = key("acme", "k1", 5);
+    rotated.credential.secrets[0].version = 2;
+    commit(&store, vec![Write::PutCredential(rotated.clone())]).await.unwrap();
+    rotated.name = "Edited".to_owned();
+    commit(&store, vec![Write::PutCredential(rotated)]).await.unwrap();
+    assert_eq!(found().await, [of(5, "k1"), of(1, "k1"), of(2, "k2")], "and so does a rotated one");
     let ids = store.taken_credential_ids(&["k1", "k2", "k3"].map(id)).await.unwrap();
     assert_eq!(ids, ["k1", "k2"].map(id), "a deleted one keeps its id");
 }
@@ -86,4 +98,16 @@ async fn live_credentials_are_counted_to_the_second() {
     commit(&store, vec![Write::RemoveCredential(id("past"))]).await.unwrap();
     assert_eq!((live(3 * DAY).await, live(15 * DAY).await), (3, 0));
     assert_eq!(store.count_live(&id("globex"), Kind::Tenant, at(1)).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_two_connections_read_is_whole_and_in_order() {
+    let Sandbox { store, folder: _folder } = Sandbox::with_tenants().await;
+    let records: Vec<_> = (0..20_500).map(|number| key("acme", &format!("k{number}"), number)).collect();
+    commit(&store, vec![Write::AddCredentials(records.clone())]).await.unwrap();
+    commit(&store, vec![Write::RemoveCredential(id("k7"))]).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    let kept = records.into_iter().map(|record| record.credential).filter(|credential| credential.id != id("k7"));
+    assert!(snapshot.credentials == kept.collect::<Vec<_>>());
+    assert_eq!(snapshot.revision, store.revision().await.unwrap());
 }
