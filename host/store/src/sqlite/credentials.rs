@@ -205,7 +205,7 @@ fn stored(row: &Columns<'_>) -> Result<Stored<CredentialRecord>, StoreError> {
 }
 
 /// What the policy holds of a row of `credential_whole`.
-pub(super) fn credential(row: &Columns<'_>) -> Result<Credential, StoreError> {
+fn credential(row: &Columns<'_>) -> Result<Credential, StoreError> {
     Ok(Credential {
         id: row.id("id")?,
         tenant: row.id("tenant")?,
