@@ -411,18 +411,20 @@ pub(crate) enum Error {
 impl Error {
     /// Whether a server has understood what was asked and refused it.
     pub(crate) fn is_refusal(&self) -> bool {
-        match self {
-            Error::Client(error) => error.is_refusal(),
-            Error::ImportStopped { source, .. } | Error::ApplyStopped { source, .. } => source.is_refusal(),
-            _ => matches!(
-                self,
-                Error::NoSuchKey { .. }
-                    | Error::NoRoom { .. }
-                    | Error::NothingToExport { .. }
-                    | Error::OtherPlan { .. }
-                    | Error::CannotApply { .. }
-            ),
+        if let Error::Client(error) = self {
+            return error.is_refusal();
         }
+        if let Error::ImportStopped { source, .. } | Error::ApplyStopped { source, .. } = self {
+            return source.is_refusal();
+        }
+        matches!(
+            self,
+            Error::NoSuchKey { .. }
+                | Error::NoRoom { .. }
+                | Error::NothingToExport { .. }
+                | Error::OtherPlan { .. }
+                | Error::CannotApply { .. }
+        )
     }
 }
 

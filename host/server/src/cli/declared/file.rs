@@ -4,13 +4,14 @@ use portcullis_control::store::{GroupKind, Preflight};
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::method::Methods;
 use portcullis_model::source::{
-    CreatorRule, CredentialState, Endpoint, EndpointSettings, HostPattern, Module, Permission, Presentation, Role,
-    TenantState, UserState,
+    CreatorRule, CredentialState, EndpointSettings, HostPattern, Module, Presentation, Role, TenantState, UserState,
 };
 use portcullis_model::time::Expiry;
 use serde::{Deserialize, Serialize};
 
+use super::super::is_false;
 use crate::error::Error;
 use crate::input::{Inputs, Origin};
 
@@ -66,6 +67,44 @@ fn yes() -> bool {
 
 fn thirty() -> u32 {
     30
+}
+
+/// A named part of a service. What is as usual is left out.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Endpoint {
+    pub(super) id: Id,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(default, skip_serializing_if = "is_all")]
+    methods: Methods,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    paths: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    prefixes: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    per_application: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    audience: Option<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    legacy: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    formerly: Option<String>,
+}
+
+/// One endpoint and the methods permitted on it; all that it has where they are left out.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Permission {
+    endpoint: EndpointRef,
+    #[serde(default, skip_serializing_if = "is_all")]
+    methods: Methods,
+}
+
+fn is_all(methods: &Methods) -> bool {
+    *methods == Methods::ALL
 }
 
 /// A customer. Lists that are left out are left alone.
@@ -256,7 +295,8 @@ mod tests {
         let range = of(
             "format = 1\n[tenant]\nid = \"a\"\n[[tenant.settings]]\nendpoint = \"s/e\"\nip_ranges = [\n  \"10.0.0.1\",\n  \"x\",\n]\n",
         );
-        assert!(range.starts_with("`f` line 8 column 3: "), "{range}");
+        // Of a list the parser knows where it begins; the text names the entry.
+        assert!(range.starts_with("`f` line 6 column 13: `x` is not an address range"), "{range}");
         assert!(of("format = 2\nfuture = 1\n").contains("has format 2"));
         assert!(of("[tenant]\nid = \"a\"\n").contains("missing field `format`"));
         assert!(of("format = 1\n").contains("neither"));

@@ -124,12 +124,8 @@ impl Plan {
         for step in &self.steps {
             let _ = writeln!(text, "{}", Visible(&step.told()));
             for Change { field, from, to } in &step.fields {
-                let _ = match from {
-                    Value::Null => writeln!(text, "    {field}: {}", Visible(&to.to_string())),
-                    from => {
-                        writeln!(text, "    {field}: {} -> {}", Visible(&from.to_string()), Visible(&to.to_string()))
-                    }
-                };
+                let before = if from.is_null() { String::new() } else { format!("{from} -> ") };
+                let _ = writeln!(text, "    {field}: {}{}", Visible(&before), Visible(&to.to_string()));
             }
         }
         for what in &self.impossible {
@@ -529,18 +525,15 @@ fn diff(now: &Map<String, Value>, wanted: &Map<String, Value>) -> Vec<Change> {
 
 /// A value as it is compared: sets do not have an order, and a list that is left out is empty.
 fn in_order(field: &str, value: &Value) -> Value {
-    match value {
-        Value::Array(items) if items.is_empty() => Value::Null,
-        // The first place that a service accepts comes first.
-        Value::Array(items) if field != "accept" => {
-            let mut items = items.clone();
-            items.sort_by_cached_key(Value::to_string);
-            items.dedup();
-            Value::Array(items)
-        }
-        Value::String(text) if text.is_empty() => Value::Null,
-        value => value.clone(),
+    if value.as_str() == Some("") || value.as_array().is_some_and(Vec::is_empty) {
+        return Value::Null;
     }
+    // The first place that a service accepts comes first.
+    let Some(items) = value.as_array().filter(|_| field != "accept") else { return value.clone() };
+    let mut items = items.clone();
+    items.sort_by_cached_key(Value::to_string);
+    items.dedup();
+    Value::Array(items)
 }
 
 fn record(of: &impl Serialize) -> Map<String, Value> {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use portcullis_model::id::Id;
-use portcullis_model::source::{Endpoint, EndpointSettings};
+use portcullis_model::source::EndpointSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::super::{MAX_LISTED, Pages, Session};
-use super::file::{Application, File, Group, Key, Service, Tenant, User};
+use super::file::{Application, Endpoint, File, Group, Key, Service, Tenant, User};
 use crate::client::{Call, ClientError, path};
 use crate::error::Error;
 

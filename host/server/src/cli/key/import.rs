@@ -27,6 +27,8 @@ use crate::output::Visible;
 const MAX_CALL_BYTES: usize = 8 << 20;
 /// The longest line in bytes: a key with ten thousand address ranges has less.
 const MAX_LINE_BYTES: u64 = 1 << 20;
+/// The most bytes of standard input, which is put into a file of its own to be read twice: ten million keys with short names.
+const MAX_SPOOL_BYTES: u64 = 4 << 30;
 /// The most faults that are told.
 const MAX_FAULTS: usize = 20;
 /// The most keys in a file: the most that a tenant may have.
@@ -127,15 +129,17 @@ pub(super) fn run(session: &Session, args: &Args) -> Result<(), Error> {
 
 /// The file, as one that can be read twice.
 fn open(from: &Origin) -> Result<File, Error> {
-    let opened = match from {
-        Origin::File(path) => File::open(path),
-        Origin::Stdin => tempfile::tempfile().and_then(|mut spool| {
-            io::copy(&mut io::stdin().lock(), &mut spool)?;
-            spool.rewind()?;
-            Ok(spool)
-        }),
+    let failed = |source| Error::Read { from: from.clone(), source };
+    let Origin::File(path) = from else {
+        let mut spool = tempfile::tempfile().map_err(failed)?;
+        let spooled = io::copy(&mut io::stdin().lock().take(MAX_SPOOL_BYTES + 1), &mut spool).map_err(failed)?;
+        if spooled > MAX_SPOOL_BYTES {
+            return Err(Error::TooLong { from: from.clone(), limit: MAX_SPOOL_BYTES });
+        }
+        spool.rewind().map_err(failed)?;
+        return Ok(spool);
     };
-    opened.map_err(|source| Error::Read { from: from.clone(), source })
+    File::open(path).map_err(failed)
 }
 
 /// Goes through the lines of a file that are not empty, each with its number.
