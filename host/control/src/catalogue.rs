@@ -96,6 +96,7 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
         name: "Tenant keys",
         paths: &[
             "/v1/tenants/{tenant}/tenant-keys",
+            "/v1/tenants/{tenant}/tenant-keys/import",
             "/v1/tenants/{tenant}/tenant-keys/{key}",
             "/v1/tenants/{tenant}/tenant-keys/{key}/rotate",
             "/v1/tenants/{tenant}/tenant-keys/{key}/end-overlap",

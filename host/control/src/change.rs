@@ -20,6 +20,7 @@ use crate::command::{Command, Needs, NewTenant, Order};
 use crate::compile::{self, Catalogue};
 use crate::error::{CommandError, Failed, Refused};
 use crate::error_log::ErrorLogRules;
+use crate::import::Imported;
 use crate::{Control, Deliveries, plan};
 
 /// What the lane knows and whoever holds it may change.
@@ -86,11 +87,21 @@ pub(crate) struct Plan {
     pub(crate) object: Option<Id>,
     pub(crate) details: Value,
     pub(crate) issued: Option<Issued>,
+    /// What the audit says of each record, where the command is about many: an entry for each instead of one.
+    pub(crate) items: Vec<Item>,
+    /// Imported keys, in the order of the command.
+    pub(crate) imported: Vec<Imported>,
+}
+
+/// One record of many that a command is about.
+pub(crate) struct Item {
+    pub(crate) object: Id,
+    pub(crate) details: Value,
 }
 
 impl Plan {
     pub(crate) fn new(writes: Vec<Write>, details: Value) -> Plan {
-        Plan { writes, object: None, details, issued: None }
+        Plan { writes, object: None, details, issued: None, items: Vec::new(), imported: Vec::new() }
     }
 }
 
@@ -114,6 +125,8 @@ pub struct Done {
     pub object: String,
     /// Secrets that came of it.
     pub issued: Option<Issued>,
+    /// What became of each key of an import.
+    pub imported: Vec<Imported>,
 }
 
 impl Control {
@@ -146,8 +159,13 @@ impl Control {
             }
             other => other?,
         };
+        let (object, issued) = (planned.object, planned.issued);
+        // All keys of an import were there already: nothing changes, and there is nothing to tell the audit.
+        if planned.writes.is_empty() && !planned.imported.is_empty() {
+            return Ok(Done { revision: lane.revision, object: String::new(), issued, imported: planned.imported });
+        }
         let (action, object_kind) = order.command.title();
-        let object = planned.object.map_or_else(|| order.command.object(), |id| id.to_string());
+        let object = object.map_or_else(|| order.command.object(), |id| id.to_string());
         let to = lane.next();
         let entry = Entry {
             at: now,
@@ -160,10 +178,17 @@ impl Control {
             outcome: Outcome::Done { revision: to },
             details: planned.details.to_string(),
         };
-        match self.put_in_force(&mut lane, to, now, planned.writes, entry).await {
+        let of_each = |Item { object, details }: Item| Entry {
+            object: object.to_string(),
+            details: details.to_string(),
+            ..entry.clone()
+        };
+        let audit =
+            if planned.items.is_empty() { vec![entry] } else { planned.items.into_iter().map(of_each).collect() };
+        match self.put_in_force(&mut lane, to, now, planned.writes, audit).await {
             Err(CommandError::Refused(refused)) => self.refused(order, now, Some(authorized.actor), refused).await,
             Err(failed) => Err(failed),
-            Ok(()) => Ok(Done { revision: to, object, issued: planned.issued }),
+            Ok(()) => Ok(Done { revision: to, object, issued, imported: planned.imported }),
         }
     }
 
@@ -174,7 +199,7 @@ impl Control {
         to: Revision,
         at: UnixTime,
         writes: Vec<Write>,
-        entry: Entry,
+        audit: Vec<Entry>,
     ) -> Result<(), CommandError> {
         let from = lane.revision;
         let delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes).await?;
@@ -188,17 +213,14 @@ impl Control {
         };
         match self.engine.check(&bytes) {
             Ok(_) => {}
-            Err(LoadError::OverlayFull) => {
-                self.load().await?;
-                self.engine.check(&bytes).map_err(Failed::Gate)?;
-            }
+            Err(LoadError::OverlayFull) => self.make_room(&bytes).await?,
             Err(LoadError::Dangling(what)) => {
                 return Err(Refused::field("", format!("it names the {what}, which is not there")).into());
             }
             Err(LoadError::Invalid(what)) => return Err(Refused::field("", what).into()),
             Err(error) => return Err(Failed::Gate(error).into()),
         }
-        let change = Change { from, to, at, writes, audit: vec![entry] };
+        let change = Change { from, to, at, writes, audit };
         if let Err(error) = self.store.commit(&change).await
             && !self.is_written(lane, to, &error).await
         {
@@ -222,6 +244,17 @@ impl Control {
             self.error_log.send_replace(rules);
         }
         self.enforced.send_replace(to.0);
+        Ok(())
+    }
+
+    /// Gives the engine a new base, so that a delta finds room.
+    async fn make_room(&self, delta: &[u8]) -> Result<(), Failed> {
+        let mut loading = self.loading.lock().await;
+        // A compaction that was under way may have made room.
+        if self.engine.check(delta).is_err() {
+            self.load_alone(&mut loading).await?;
+            self.engine.check(delta)?;
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use portcullis_model::time::Expiry;
 use portcullis_store::{ClientTerms, Delivery, ErrorLogSettings, GroupKind, Origin};
 
 use crate::catalogue::{Preset, SYSTEM_TENANT};
+use crate::import::ImportKeys;
 
 /// Who gives a command: a credential that the gate has proven and let through to the admin API.
 #[derive(Clone, PartialEq, Debug)]
@@ -88,6 +89,8 @@ pub enum Command {
     CreateWorkspaceKey(Id, NewWorkspaceKey),
     /// Make a tenant key.
     CreateTenantKey(Id, NewTenantKey),
+    /// Take over tenant keys that another system has made, by their digests.
+    ImportKeys(Id, ImportKeys),
     /// Change a tenant key.
     EditTenantKey(KeyRef, TenantKeyEdit),
     /// Make a management key.
@@ -386,6 +389,7 @@ impl Command {
             | Command::CreateClient(tenant, _)
             | Command::CreateWorkspaceKey(tenant, _)
             | Command::CreateTenantKey(tenant, _)
+            | Command::ImportKeys(tenant, _)
             | Command::CreateManagementKey(tenant, _) => Needs::Tenant(tenant.clone()),
             Command::EditTenantKey(key, _)
             | Command::RotateKey(key, _)
@@ -431,6 +435,7 @@ impl Command {
             Command::CreateClient(..) => ("create", "client"),
             Command::CreateWorkspaceKey(..) => ("create", "workspace-key"),
             Command::CreateTenantKey(..) => ("create", "tenant-key"),
+            Command::ImportKeys(..) => ("import", "tenant-key"),
             Command::EditTenantKey(..) => ("edit", "tenant-key"),
             Command::CreateManagementKey(..) => ("create", "management-key"),
             Command::RotateKey(key, _) => ("rotate", key_name(key.kind)),
@@ -461,6 +466,7 @@ impl Command {
             Command::EditUser(_, id, _) | Command::RemoveUser(_, id, _) | Command::Enrol(_, id) => id.to_string(),
             Command::CreateWorkspaceKey(..)
             | Command::CreateTenantKey(..)
+            | Command::ImportKeys(..)
             | Command::CreateManagementKey(..)
             | Command::CreateClient(..)
             | Command::OpenSession

@@ -59,7 +59,7 @@ impl Control {
             outcome: Outcome::Done { revision: to },
             details: json!({ "version": version, "revoked": is_newest }).to_string(),
         };
-        self.put_in_force(&mut lane, to, at, writes, entry).await
+        self.put_in_force(&mut lane, to, at, writes, vec![entry]).await
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`view`] | reading |
 //! | [`error_log`], [`redact`] | failed calls: whose they are, and what is taken out of them |
 //! | [`recorded`] | decisions and uses of keys, as a tenant sees them |
+//! | [`import`] | keys of another system |
 //! | [`catalogue`] | the admin API as a service, presets |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
 //! | [`master_key`], [`rekey`] | what secrets are sealed under |
@@ -28,6 +29,7 @@ mod compile;
 mod delivery;
 mod error;
 mod error_log;
+mod import;
 mod leaked;
 mod master_key;
 mod plan;
@@ -49,6 +51,7 @@ pub use command::{
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
 pub use error_log::ErrorLogRules;
+pub use import::{Existing, ImportKeys, Imported, ImportedKey, MAX_IMPORT};
 pub use master_key::{MasterKeyError, MasterKeySource};
 pub use plan::keys::MAX_OVERLAP_S;
 pub use plan::own::{CODE_S, SESSION_S};
@@ -73,7 +76,7 @@ use portcullis_model::source::Installation;
 use portcullis_model::time::UnixTime;
 use portcullis_store::{DecisionRecord, Delivery, Fresh, Gap, Store, StoreError};
 use rand::Rng as _;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, watch};
 
 use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
@@ -106,6 +109,8 @@ pub struct Control {
     seal: Seal,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
+    /// Held while a base is compiled: two at once would need the memory twice, and the older would be of no use.
+    loading: Mutex<()>,
     enforced: watch::Sender<u64>,
     error_log: watch::Sender<Arc<ErrorLogRules>>,
     waiting: Semaphore,
@@ -158,6 +163,7 @@ impl Control {
             enforced: watch::Sender::new(lane.revision.0),
             error_log,
             lane: Mutex::new(lane),
+            loading: Mutex::new(()),
             waiting: Semaphore::new(MAX_WAITING),
             deliver,
             stopped: watch::Sender::new(None),
@@ -178,11 +184,18 @@ impl Control {
     /// # Errors
     /// Where the store cannot be read or the base is not accepted; the old base and its deltas stay in force.
     pub async fn compact(&self) -> Result<(), Failed> {
-        let Ok(described) = self.engine.describe() else { return Ok(()) };
-        if described.overlay_layers < COMPACT_LAYERS && described.overlay_bytes < COMPACT_BYTES {
+        if !self.is_to_be_compacted() {
             return Ok(());
         }
-        self.load().await
+        let mut loading = self.loading.lock().await;
+        // The lane may have made a base while this waited.
+        if self.is_to_be_compacted() { self.load_alone(&mut loading).await } else { Ok(()) }
+    }
+
+    fn is_to_be_compacted(&self) -> bool {
+        self.engine.describe().is_ok_and(|described| {
+            described.overlay_layers >= COMPACT_LAYERS || described.overlay_bytes >= COMPACT_BYTES
+        })
     }
 
     /// The revision that every instance decides by, as it changes.
@@ -223,6 +236,12 @@ impl Control {
 
     /// Compiles what is stored and gives it to the engine.
     async fn load(&self) -> Result<(), Failed> {
+        let mut loading = self.loading.lock().await;
+        self.load_alone(&mut loading).await
+    }
+
+    /// The same, for whoever holds the lock.
+    async fn load_alone(&self, _loading: &mut MutexGuard<'_, ()>) -> Result<(), Failed> {
         let snapshot = self.store.snapshot().await?;
         let engine = Arc::clone(&self.engine);
         let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {

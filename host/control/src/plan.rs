@@ -2,6 +2,7 @@
 
 mod clients;
 mod error_log;
+mod import;
 pub(crate) mod keys;
 pub(crate) mod own;
 mod people;
@@ -74,6 +75,7 @@ pub(crate) async fn plan(
         Command::CreateClient(tenant, new) => clients::create(s, tenant, new).await,
         Command::CreateWorkspaceKey(tenant, new) => keys::create_workspace(s, tenant, new).await,
         Command::CreateTenantKey(tenant, new) => keys::create_tenant(s, tenant, new).await,
+        Command::ImportKeys(tenant, new) => import::import(s, tenant, new).await,
         Command::EditTenantKey(key, edit) => keys::edit_tenant(s, key, edit).await,
         Command::CreateManagementKey(tenant, new) => keys::create_management(s, tenant, new).await,
         Command::RotateKey(key, rotation) => keys::rotate(s, key, rotation).await,

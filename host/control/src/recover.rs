@@ -99,7 +99,7 @@ impl Control {
             self.by_portcullis(&mut lane, ("recover", "management-key"), details, Channel::Offline, writes).await?;
         let record = Stored { record, changed: revision, created: (self.clock)() };
         let issued = Some(Issued { key: key.key, signing_secret: None, record });
-        Ok(Done { revision, object: id.to_string(), issued })
+        Ok(Done { revision, object: id.to_string(), issued, imported: Vec::new() })
     }
 
     /// A superuser who is there and active: `root`, or where that one was deleted and cannot come back, `root-2` and so on.
@@ -162,7 +162,7 @@ impl Control {
             outcome: Outcome::Done { revision: to },
             details: details.to_string(),
         };
-        match self.put_in_force(lane, to, at, writes, entry).await {
+        match self.put_in_force(lane, to, at, writes, vec![entry]).await {
             Ok(()) => Ok(to),
             Err(CommandError::Failed(failed)) => Err(failed),
             // Its records are made here, so that they are refused is a fault of this file.

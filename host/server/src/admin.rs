@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
 //! | [`own`] | what a person who has signed in does |
+//! | [`import`] | keys of another system |
 //! | [`audit`], [`refusals`] | the audit, and what comes into it without a command |
 //! | [`records`] | decisions, check |
 //! | [`error_log`], [`client_ip`], [`browse`] | what failed and why, for whoever has to find out |
@@ -19,6 +20,7 @@ mod browse;
 mod client_ip;
 mod error_log;
 mod extract;
+mod import;
 mod keys;
 mod lines;
 mod own;
@@ -281,6 +283,7 @@ fn router() -> Router<Api> {
             "/v1/tenants/{tenant}/users/{user}",
             get(people::user).patch(people::edit_user).delete(people::remove_user),
         )
+        .route("/v1/tenants/{tenant}/tenant-keys/import", post(import::import))
         .route("/v1/tenants/{tenant}/users/{user}/enrolment", post(own::enrol))
         .route("/v1/me", get(own::me))
         .route("/v1/me/session", post(own::open_session))

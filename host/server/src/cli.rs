@@ -12,6 +12,7 @@
 //! | [`me`] | what a person does who has signed in |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
 //! | [`error_log`], [`client_ip`] | what failed, and what the node sees of clients |
+//! | [`declared`] | a service or a tenant as one file: export, plan, apply |
 //! | [`completion`] | scripts for shells |
 //! | [`issued`] | secrets, once
 //! | [`confirm`] | asking before what cannot be undone |
@@ -25,6 +26,7 @@ mod client_ip;
 mod completion;
 mod confirm;
 mod decision;
+mod declared;
 mod endpoint;
 mod error_log;
 mod group;
@@ -72,6 +74,9 @@ pub(crate) enum Command {
     ClientIp(client_ip::Args),
     Installation(installation::Args),
     Whoami(whoami::Args),
+    Export(declared::ExportArgs),
+    Plan(declared::PlanArgs),
+    Apply(declared::ApplyArgs),
     Completion(completion::Args),
 }
 
@@ -97,6 +102,9 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::ClientIp(args) => client_ip::run(args),
         Command::Installation(args) => installation::run(args),
         Command::Whoami(args) => whoami::run(args),
+        Command::Export(args) => declared::export(args),
+        Command::Plan(args) => declared::plan(args),
+        Command::Apply(args) => declared::run_apply(args),
         Command::Completion(args) => completion::run(args),
     };
     refusal_told(done.map(|()| Exit::Success))

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use portcullis_model::credential::Kind;
+use portcullis_model::credential::{Kind, SecretDigest};
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{
     Application, Credential, EndpointSettings, Group, Installation, Module, Service, TenantState, User,
@@ -199,6 +199,17 @@ pub struct ClientTerms {
     pub audiences: Vec<String>,
 }
 
+/// A digest that a credential has or had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TakenDigest {
+    /// The digest.
+    pub sha256: SecretDigest,
+    /// The credential's tenant.
+    pub tenant: Id,
+    /// The credential.
+    pub credential: Id,
+}
+
 /// Who does something: a credential, and the user who made it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Actor {
@@ -264,6 +275,8 @@ pub enum Write {
     },
     /// A credential with all versions of its secret: those that it had and is put without are gone.
     PutCredential(CredentialRecord),
+    /// Credentials that are all new, many at once. Where one of their ids is taken, the change fails.
+    AddCredentials(Vec<CredentialRecord>),
     /// A credential is deleted. The row stays, marked so, without secrets; its id is not used again.
     RemoveCredential(Id),
     /// What a tenant has set for its error log.

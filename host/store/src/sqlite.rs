@@ -3,6 +3,7 @@
 //! The file is in WAL mode, so readers see the last commit and never wait for the writer. A lock on a file beside it keeps a
 //! second process out. Dialect and errors of SQLite stay below this module.
 
+mod bulk;
 mod chain;
 mod commit;
 mod credentials;

@@ -20,7 +20,7 @@ use crate::error::{CommandError, Failed, Refused};
 use crate::secret::{self, NewKey};
 
 /// How often an id is drawn until one is free. With ten million credentials the first fails once in 20 million times.
-const ID_ATTEMPTS: usize = 8;
+pub(super) const ID_ATTEMPTS: usize = 8;
 /// The longest that an earlier secret goes on working beside the new one, in seconds: 30 days (REQUIREMENTS P2).
 pub const MAX_OVERLAP_S: u32 = 30 * 86_400;
 
@@ -60,7 +60,7 @@ pub(super) async fn create_workspace(
     let details = json!({ "name": new.name, "replaces": replaces });
     let record = s.stored(record, s.now);
     let issued = Issued { key: key.key, signing_secret: Some(signing_secret), record };
-    Ok(Plan { writes, object: Some(id), details, issued: Some(issued) })
+    Ok(Plan { object: Some(id), issued: Some(issued), ..Plan::new(writes, details) })
 }
 
 pub(super) async fn create_tenant(s: &Situation<'_>, tenant: &Id, new: &NewTenantKey) -> Result<Plan, CommandError> {
@@ -313,7 +313,8 @@ pub(super) fn record(s: &Situation<'_>, credential: Credential, name: &str, desc
 pub(super) fn issue(stored: Stored<CredentialRecord>, key: NewKey, details: serde_json::Value) -> Plan {
     let object = Some(stored.record.credential.id.clone());
     let writes = vec![Write::PutCredential(stored.record.clone())];
-    Plan { writes, object, details, issued: Some(Issued { key: key.key, signing_secret: None, record: stored }) }
+    let issued = Some(Issued { key: key.key, signing_secret: None, record: stored });
+    Plan { object, issued, ..Plan::new(writes, details) }
 }
 
 /// A dead key keeps no secret that could be opened.
@@ -333,7 +334,7 @@ async fn find(s: &Situation<'_>, key: &KeyRef) -> Result<Stored<CredentialRecord
     Ok(stored.filter(is_meant).ok_or_else(|| missing(key_name(key.kind), &key.id))?)
 }
 
-async fn require_group(s: &Situation<'_>, tenant: &Id, group: &Id) -> Result<(), CommandError> {
+pub(super) async fn require_group(s: &Situation<'_>, tenant: &Id, group: &Id) -> Result<(), CommandError> {
     let Some(stored) = s.control.store.group(tenant, group).await? else {
         return Err(Refused::field("group", format!("there is no group `{group}`")).into());
     };
@@ -356,10 +357,16 @@ async fn require_power_of(s: &Situation<'_>, record: &CredentialRecord) -> Resul
 }
 
 async fn require_room(s: &Situation<'_>, tenant: &Id) -> Result<(), CommandError> {
+    require_room_for(s, tenant, 1).await
+}
+
+/// Whether so many more keys stay within the tenant's limit.
+pub(super) async fn require_room_for(s: &Situation<'_>, tenant: &Id, more: u64) -> Result<(), CommandError> {
     let limit = s.control.store.tenant(tenant).await?.map_or(0, |stored| stored.record.key_limit);
     let live = s.control.store.count_live(tenant, Kind::Tenant, s.now).await?;
-    if live >= u64::from(limit) {
-        let what = format!("{live}/{limit} keys are in use: revoke one, or have the operator raise `key_limit`");
+    if live.saturating_add(more) > u64::from(limit) {
+        let which = if more == 1 { "revoke one".to_owned() } else { format!("{more} more do not fit") };
+        let what = format!("{live}/{limit} keys are in use: {which}, or have the operator raise `key_limit`");
         return Err(Refused::State { code: "key_limit_reached", what }.into());
     }
     Ok(())
@@ -418,8 +425,11 @@ pub(super) async fn free_id(s: &Situation<'_>) -> Result<Id, CommandError> {
             return Ok(id);
         }
     }
-    let what = "no free id was found for the key: try again".to_owned();
-    Err(Refused::State { code: "no_free_id", what }.into())
+    Err(no_free_id().into())
+}
+
+pub(super) fn no_free_id() -> Refused {
+    Refused::State { code: "no_free_id", what: "no free id was found for the key: try again".to_owned() }
 }
 
 pub(super) fn future(s: &Situation<'_>, faults: &mut Faults, expires: Option<Expiry>) {
@@ -428,6 +438,6 @@ pub(super) fn future(s: &Situation<'_>, faults: &mut Faults, expires: Option<Exp
     }
 }
 
-fn unique<T: Ord + Clone>(list: &[T]) -> Vec<T> {
+pub(super) fn unique<T: Ord + Clone>(list: &[T]) -> Vec<T> {
     list.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -103,6 +103,7 @@ pub(super) async fn remove(s: &Situation<'_>, id: &Id, confirmation: Confirmatio
 
 pub(super) async fn put_endpoint(s: &Situation<'_>, service: &Id, endpoint: &Endpoint) -> Result<Plan, CommandError> {
     let stored = find(s, service).await?;
+    s.require_unchanged("service", &stored)?;
     let mut record = stored.record;
     let mut endpoint = endpoint.clone();
     check_aliases(&record.service, &endpoint)?;
@@ -129,7 +130,9 @@ pub(super) async fn remove_endpoint(
     endpoint: &EndpointRef,
     confirmation: Confirmation,
 ) -> Result<Plan, CommandError> {
-    let mut record = find(s, &endpoint.service).await?.record;
+    let stored = find(s, &endpoint.service).await?;
+    s.require_unchanged("service", &stored)?;
+    let mut record = stored.record;
     let before = record.service.endpoints.len();
     record.service.endpoints.retain(|existing| existing.id != endpoint.endpoint);
     if record.service.endpoints.len() == before {

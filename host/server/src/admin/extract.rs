@@ -40,10 +40,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     }
 }
 
-/// The JSON of a command. Unknown fields are refused, and a fault names the field.
-pub(super) struct Body<T>(pub(super) T);
+/// The JSON of a command, at most `LIMIT` bytes of it. Unknown fields are refused, and a fault names the field.
+pub(super) struct Body<T, const LIMIT: usize = MAX_BODY_BYTES>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const LIMIT: usize> FromRequest<S> for Body<T, LIMIT> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -56,7 +56,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             let detail = "the body is not JSON: send `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
         }
-        let body = bounded(request).await?;
+        let body = within(LIMIT, request).await?;
         // serde would take a list for an object, its fields in the order of our code.
         if !matches!(body.trim_ascii_start().first(), None | Some(b'{')) {
             let what = "the body is no JSON object: write it as `{..}`".to_owned();
@@ -79,7 +79,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 /// A body of bytes.
 pub(super) async fn bounded(request: Request) -> Result<bytes::Bytes, Problem> {
-    let collected = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    within(MAX_BODY_BYTES, request).await
+}
+
+async fn within(limit: usize, request: Request) -> Result<bytes::Bytes, Problem> {
+    let collected = Limited::new(request.into_body(), limit).collect();
     let Ok(collected) = tokio::time::timeout(BODY_TIMEOUT, collected).await else {
         let detail = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
         return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail));
@@ -87,7 +91,7 @@ pub(super) async fn bounded(request: Request) -> Result<bytes::Bytes, Problem> {
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let detail = format!("the body is longer than {MAX_BODY_BYTES} bytes: split what it asks for");
+            let detail = format!("the body is longer than {limit} bytes: split what it asks for");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
         }
         Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "cut_off", "the body ended before it was whole")),

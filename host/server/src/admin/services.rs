@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::{Asked, At, Body, Confirm, IfMatch};
 use super::problem::Problem;
-use super::{Api, List, created, no_content, shown};
+use super::{Api, List, created, no_content, shown, tag};
 
 /// What holds for the whole installation.
 #[derive(Serialize)]
@@ -299,6 +299,7 @@ pub(super) async fn put_endpoint(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((service, id)): At<(Id, Id)>,
+    IfMatch(if_match): IfMatch,
     Body(body): Body<EndpointBody>,
 ) -> Result<Response, Problem> {
     let endpoint = Endpoint {
@@ -314,7 +315,7 @@ pub(super) async fn put_endpoint(
         formerly: body.formerly,
         aliases: body.aliases,
     };
-    api.order(&caller, None, Command::PutEndpoint(service.clone(), Box::new(endpoint))).await?;
+    api.order(&caller, if_match, Command::PutEndpoint(service.clone(), Box::new(endpoint))).await?;
     let stored = api.control.system_view(&caller)?.endpoint(&service, &id).await?;
     Ok(shown(stored.changed, stored.record))
 }
@@ -323,9 +324,13 @@ pub(super) async fn remove_endpoint(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((service, endpoint)): At<(Id, Id)>,
+    IfMatch(if_match): IfMatch,
     Asked(confirm): Asked<Confirm>,
 ) -> Result<Response, Problem> {
     let endpoint = EndpointRef { service, endpoint };
-    api.order(&caller, None, Command::RemoveEndpoint(endpoint, confirm.confirmation())).await?;
-    Ok(no_content())
+    let done = api.order(&caller, if_match, Command::RemoveEndpoint(endpoint, confirm.confirmation())).await?;
+    // The service is another one without it: the tag is the service's, as that of an endpoint is.
+    let mut response = no_content();
+    tag(&mut response, done.revision);
+    Ok(response)
 }

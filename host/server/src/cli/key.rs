@@ -1,5 +1,7 @@
 //! `portcullis key`: the life of keys.
 
+mod import;
+
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
@@ -31,7 +33,7 @@ Examples:
   portcullis key rotate acme k3J9aQ2x
   portcullis key revoke acme k3J9aQ2x";
 
-/// Keys: create, list, rotate, revoke
+/// Keys: create, import, list, rotate, revoke
 #[derive(clap::Args)]
 #[command(after_long_help = HELP, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -54,6 +56,7 @@ enum Command {
         kind: Option<Kind>,
     },
     Create(Box<Create>),
+    Import(import::Args),
     Edit(Edit),
     Rotate(Rotate),
     /// End the earlier secret of a rotated key before its time
@@ -467,6 +470,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         Command::List(args) => list(&session, args),
         Command::Show { of, kind } => show(&session, of, *kind),
         Command::Create(new) => create(&session, new),
+        Command::Import(args) => import::run(&session, args),
         Command::Edit(edit) => {
             let mut change = body(edit);
             let Allow { ip_allow, ip_allow_file } = &edit.allow;

@@ -31,7 +31,7 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("group", "list show create edit delete"),
     ("application", "list create delete"),
     ("user", "list show create edit enrol delete"),
-    ("key", "list show create edit rotate end-overlap revoke delete"),
+    ("key", "list show create import edit rotate end-overlap revoke delete"),
     ("client", "list show create revoke"),
     ("me", "sign-in show sign-out personal-key"),
     ("audit", "list verify export checkpoint"),
@@ -40,6 +40,9 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("client-ip", ""),
     ("installation", "show edit"),
     ("whoami", ""),
+    ("export", "service tenant"),
+    ("plan", ""),
+    ("apply", ""),
     ("completion", ""),
 ];
 

@@ -4,6 +4,7 @@ use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{EndpointSettings, Installation};
 use sqlx::{Row as _, SqliteConnection};
 
+use super::bulk;
 use super::chain;
 use super::credentials;
 use super::error_log;
@@ -74,6 +75,7 @@ async fn put(tx: &mut SqliteConnection, write: &Write, stamp: Stamp) -> Result<(
             Ok(())
         }
         Write::PutCredential(credential) => credentials::put(tx, credential, stamp).await,
+        Write::AddCredentials(credentials) => bulk::add(tx, credentials, stamp).await,
         Write::RemoveCredential(id) => credentials::remove(tx, id, stamp).await,
         Write::PutErrorLogSettings { tenant, settings } => error_log::put_settings(tx, tenant, settings, stamp).await,
     }

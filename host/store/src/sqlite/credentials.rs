@@ -88,12 +88,13 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn count_live(&self, tenant: &Id, kind: Kind, now: UnixTime) -> Result<u64, StoreError> {
-        // Two ranges of one index: without an expiry, and with one that lies ahead.
+        // Days after this one are counted already; of this one's keys an index has those that are still to end.
         let query = sqlx::query_scalar(
-            "SELECT (SELECT count(*) FROM credential
-                     WHERE tenant = ?1 AND kind = ?2 AND deleted = 0 AND state = 'active' AND expires IS NULL)
+            "SELECT (SELECT coalesce(sum(count), 0) FROM live_credential
+                     WHERE tenant = ?1 AND kind = ?2 AND day > ?3 / 86400)
                   + (SELECT count(*) FROM credential
-                     WHERE tenant = ?1 AND kind = ?2 AND deleted = 0 AND state = 'active' AND expires > ?3)",
+                     WHERE tenant = ?1 AND kind = ?2 AND deleted = 0 AND state = 'active'
+                       AND expires > ?3 AND expires < (?3 / 86400 + 1) * 86400)",
         );
         let count: i64 =
             query.bind(tenant.as_str()).bind(kind.as_str()).bind(int(now.as_secs())?).fetch_one(&self.readers).await?;
@@ -173,7 +174,11 @@ async fn put_secret(tx: &mut SqliteConnection, seq: i64, secret: &SecretVersion)
     }
 }
 
-async fn put_services(tx: &mut SqliteConnection, seq: i64, endpoints: &[EndpointRef]) -> Result<(), StoreError> {
+pub(super) async fn put_services(
+    tx: &mut SqliteConnection,
+    seq: i64,
+    endpoints: &[EndpointRef],
+) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM credential_service WHERE credential_seq = ?1").bind(seq).execute(&mut *tx).await?;
     for endpoint in endpoints {
         sqlx::query("INSERT INTO credential_service (credential_seq, service) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
@@ -202,7 +207,7 @@ pub(super) async fn remove(tx: &mut SqliteConnection, id: &Id, stamp: Stamp) -> 
     put_services(tx, seq, &[]).await
 }
 
-fn expiry(expires: Option<Expiry>) -> Result<Option<i64>, StoreError> {
+pub(super) fn expiry(expires: Option<Expiry>) -> Result<Option<i64>, StoreError> {
     expires.map(|expires| int(expires.instant().as_secs())).transpose()
 }
 
@@ -226,7 +231,7 @@ fn stored(row: &Columns<'_>) -> Result<Stored<CredentialRecord>, StoreError> {
 }
 
 /// What the policy holds of a row of `credential_whole`.
-pub(super) fn credential(row: &Columns<'_>) -> Result<Credential, StoreError> {
+fn credential(row: &Columns<'_>) -> Result<Credential, StoreError> {
     Ok(Credential {
         id: row.id("id")?,
         tenant: row.id("tenant")?,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "these are tests")]
 
 mod audit;
+mod bulk;
 mod changes;
 mod decisions;
 mod error_log;
