@@ -60,6 +60,7 @@ pub fn source(credentials: usize) -> Result<Source> {
                     audience: None,
                     legacy: false,
                     formerly: None,
+                    aliases: Vec::new(),
                 })
             })
             .collect::<Result<_>>()?,

@@ -69,6 +69,17 @@ impl gate::Guest for Component {
         })
     }
 
+    fn explain_judged(facts: Vec<u8>, now: u64) -> Result<Explanation, ()> {
+        let facts = Facts::unpack(&facts).map_err(|_| ())?;
+        STATE.with_borrow(|state| {
+            let mut details = Vec::with_capacity(DETAILS_BYTES);
+            let mut recorder = Recorder::default();
+            let verdict = state.gate.judge(&facts, time(now), &mut recorder, &mut details);
+            let steps = recorder.into_steps().into_iter().map(bindings::step).collect();
+            Ok(Explanation { answer: Answer { verdict: bindings::verdict(verdict), details }, steps })
+        })
+    }
+
     fn reasons() -> Vec<ReasonInfo> {
         Reason::ALL.iter().map(|reason| bindings::reason_info(*reason)).collect()
     }

@@ -1,6 +1,6 @@
 //! Who calls? Not presented, verified, or rejected; tried and failed never falls through to another method.
 
-use portcullis_model::credential::{Kind, MAX_KEY_BYTES, SecretDigest};
+use portcullis_model::credential::{KeyShape, Kind, MAX_KEY_BYTES, SecretDigest, key_shape};
 use portcullis_model::facts::Proof;
 use portcullis_model::policy::{Accept, Credential, Place, Policy, Service, Tenant};
 use portcullis_model::verdict::Reason;
@@ -32,6 +32,10 @@ pub(crate) fn authenticate<'p>(
     let key = &presented.key;
     // Every key that was ever made is of visible ASCII. Two keys that a client joined with a comma and a space are not.
     if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().fold(true, |all, b| all & b.is_ascii_graphic()) {
+        return Err(Reason::CredentialMalformed);
+    }
+    // A typing error in a key of ours. It is found without a look-up, so the answer tells nothing of any key.
+    if key_shape(key) == KeyShape::Mistyped {
         return Err(Reason::CredentialMalformed);
     }
     let digest = SecretDigest::new(Sha256::digest(key).into());

@@ -77,7 +77,11 @@ fn standing(question: &Question<'_, '_>, trace: &mut impl Trace) -> Result<(), R
 }
 
 fn creator(grant: &Grant<'_>, trace: &mut impl Trace) -> Result<(), Reason> {
-    let Grant::Management { creator, .. } = grant else { return Ok(()) };
+    let creator = match grant {
+        Grant::Workspace | Grant::Tenant { .. } => return Ok(()),
+        Grant::Management { creator, .. } => *creator,
+        Grant::Session { user, .. } => Some(*user),
+    };
     match creator {
         None => trace.step(Check::Creator, Outcome::Skip, || "the key stands by itself".to_owned()),
         Some(Creator::Gone) => return Err(Reason::CreatorUnknown),
@@ -173,6 +177,12 @@ fn permission<'p>(
                 return Err(Reason::CreatorLacksEndpoint);
             }
             trace.step(Check::Permission, Outcome::Pass, || "the key allows the endpoint".to_owned());
+        }
+        Grant::Session { endpoints, .. } => {
+            if !endpoints.contains(endpoint)? {
+                return Err(Reason::KeyLacksEndpoint);
+            }
+            trace.step(Check::Permission, Outcome::Pass, || "the session is for the endpoint".to_owned());
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Kinds of credentials, where they are presented, and the digest by which a key is known.
+//! Kinds of credentials, the form of keys, and the digest by which a key is known.
 
 use std::fmt;
 
@@ -21,11 +21,14 @@ pub enum Kind {
     Personal,
     /// An OAuth client of a tenant.
     Client,
+    /// A person's sign-in to the admin API, for hours; also the code that opens one. It is no credential of a guarded API.
+    Session,
 }
 
 impl Kind {
     /// Every kind, in the order of [`Kind::code`].
-    pub const ALL: [Kind; 5] = [Kind::Workspace, Kind::Tenant, Kind::Management, Kind::Personal, Kind::Client];
+    pub const ALL: [Kind; 6] =
+        [Kind::Workspace, Kind::Tenant, Kind::Management, Kind::Personal, Kind::Client, Kind::Session];
 
     /// The kind's name, as in JSON.
     #[must_use]
@@ -36,6 +39,7 @@ impl Kind {
             Kind::Management => "management",
             Kind::Personal => "personal",
             Kind::Client => "client",
+            Kind::Session => "session",
         }
     }
 
@@ -48,6 +52,7 @@ impl Kind {
             Kind::Management => 3,
             Kind::Personal => 4,
             Kind::Client => 5,
+            Kind::Session => 6,
         }
     }
 
@@ -62,6 +67,59 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// What every key begins with, for people and for scanners of leaked secrets.
+pub const KEY_PREFIX: &str = "ptc_";
+/// The length of the id within a key. It is safe to log.
+pub const KEY_ID_CHARS: usize = 8;
+/// The length of a key's secret part: 33 characters of base62 are 196 bits; 192 are asked for.
+pub const KEY_SECRET_CHARS: usize = 33;
+/// The length of a key's checksum: 32 bits in base62.
+pub const KEY_CHECKSUM_CHARS: usize = 6;
+/// The length of a key: `ptc_` + id (8) + `_` + secret (33) + checksum (6), all but the separators of base62. One block of
+/// SHA-256 hashes it.
+pub const KEY_CHARS: usize = KEY_PREFIX.len() + KEY_ID_CHARS + 1 + KEY_SECRET_CHARS + KEY_CHECKSUM_CHARS;
+/// What a scanner looks for, as a regular expression that common engines read. What it finds is a key where the checksum
+/// holds: [`key_shape`].
+pub const KEY_PATTERN: &str = r"\bptc_[0-9A-Za-z]{8}_[0-9A-Za-z]{39}\b";
+
+/// What a text looks like, beside the keys that Portcullis makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyShape {
+    /// A key, its checksum holds.
+    Key,
+    /// A key with a typing error, or noise that happens to look like one.
+    Mistyped,
+    /// Something else, such as a key that was imported by its digest.
+    Other,
+}
+
+/// Looks at the form of a text alone.
+#[must_use]
+pub fn key_shape(text: &[u8]) -> KeyShape {
+    let Some(body) = text.strip_prefix(KEY_PREFIX.as_bytes()).filter(|_| text.len() == KEY_CHARS) else {
+        return KeyShape::Other;
+    };
+    let is_form =
+        body.iter().enumerate().all(|(at, b)| if at == KEY_ID_CHARS { *b == b'_' } else { b.is_ascii_alphanumeric() });
+    let Some((summed, sum)) = text.split_last_chunk::<KEY_CHECKSUM_CHARS>().filter(|_| is_form) else {
+        return KeyShape::Other;
+    };
+    if key_checksum(summed) == *sum { KeyShape::Key } else { KeyShape::Mistyped }
+}
+
+/// The CRC-32 in base62, most significant digit first, padded with zeros.
+#[must_use]
+pub fn key_checksum(text: &[u8]) -> [u8; KEY_CHECKSUM_CHARS] {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut rest = crc32fast::hash(text);
+    let mut digits = [b'0'; KEY_CHECKSUM_CHARS];
+    for digit in digits.iter_mut().rev() {
+        *digit = usize::try_from(rest % 62).ok().and_then(|index| DIGITS.get(index)).copied().unwrap_or(b'0');
+        rest /= 62;
+    }
+    digits
 }
 
 /// The SHA-256 of a key: all that a policy knows of it. In JSON 64 hex digits.
@@ -160,6 +218,25 @@ mod tests {
         for bad in [&text[1..], "ptc_tkAcme01_x", "", &"zz".repeat(32)] {
             let error = SecretDigest::try_from(bad.to_owned()).unwrap_err();
             assert!(bad.is_empty() || !error.to_string().contains(bad));
+        }
+    }
+
+    #[test]
+    fn a_checksum_tells_a_key_from_noise() {
+        // The CRC-32 of "123456789" is cbf43926 (the check value of CRC-32/ISO-HDLC), in base62:
+        assert_eq!(key_checksum(b"123456789"), *b"3jZRME");
+        let body = format!("ptc_k3J9aQ2x_{}", "a".repeat(KEY_SECRET_CHARS));
+        let sum = key_checksum(body.as_bytes());
+        let key = format!("{body}{}", std::str::from_utf8(&sum).unwrap());
+        assert_eq!((key.len(), key_shape(key.as_bytes())), (KEY_CHARS, KeyShape::Key));
+        for at in KEY_PREFIX.len()..key.len() {
+            let mut wrong = key.clone().into_bytes();
+            wrong[at] = if wrong[at] == b'x' { b'y' } else { b'x' };
+            let expected = if at == KEY_PREFIX.len() + KEY_ID_CHARS { KeyShape::Other } else { KeyShape::Mistyped };
+            assert_eq!(key_shape(&wrong), expected, "{at}");
+        }
+        for other in ["", "ptc_", "ptc_tkAcme01_x", &key[1..], &format!("{key}a")] {
+            assert_eq!(key_shape(other.as_bytes()), KeyShape::Other, "{other}");
         }
     }
 

@@ -261,6 +261,9 @@ pub struct Endpoint {
     /// Its earlier display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub formerly: Option<String>,
+    /// Other ids by which people and programs may name it, unique within the service. Requests are matched by paths alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Id>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -431,13 +434,13 @@ pub struct Credential {
     /// Tenant keys: the addresses it may be used from; any where empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_allowlist: Vec<Cidr>,
-    /// Management keys: the endpoints it may use.
+    /// Management keys and sessions: the endpoints it may use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointRef>,
     /// Management keys: the applications it is confined to; all where empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub applications: Vec<Id>,
-    /// Management keys: the user who made it.
+    /// Management keys: the user who made it. Personal credentials and sessions: the user whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creator: Option<Id>,
     /// Management keys: whether its power depends on its creator's.

@@ -194,7 +194,7 @@ reasons! {
 
     // Authentication.
     70 CredentialMissing      "credential-missing"      401 Unauthorized "no credential is presented in a way that the service accepts"
-    71 CredentialMalformed    "credential-malformed"    401 Unauthorized "the credential is empty, too long or has characters no key has"
+    71 CredentialMalformed    "credential-malformed"    401 Unauthorized "the credential is empty, too long, has characters no key has, or a checksum that does not hold"
     72 CredentialUnknown      "credential-unknown"      401 Unauthorized "no credential has that digest"
     73 CredentialMisplaced    "credential-misplaced"    401 Unauthorized "the service does not accept this kind of credential in this place"
     74 CredentialForeign      "credential-foreign"      401 Unauthorized "the credential belongs to another tenant than the service"

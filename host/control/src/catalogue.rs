@@ -21,8 +21,18 @@ struct AdminEndpoint {
     paths: &'static [&'static str],
 }
 
-const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
+/// The endpoint of the admin API that turns a code into a session, and the one for a person's own matters.
+pub(crate) const ENROLMENT: &str = "enrolment";
+pub(crate) const OWN: &str = "me";
+
+const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
     AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
+    AdminEndpoint { id: ENROLMENT, name: "Signing in", paths: &["/v1/me/session"] },
+    AdminEndpoint {
+        id: OWN,
+        name: "A person's own matters",
+        paths: &["/v1/me", "/v1/me/end-session", "/v1/me/personal-key", "/v1/me/personal-key/regenerate"],
+    },
     AdminEndpoint { id: "installation", name: "Installation", paths: &["/v1/installation"] },
     AdminEndpoint {
         id: "services",
@@ -57,7 +67,20 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
     AdminEndpoint {
         id: "users",
         name: "Users",
-        paths: &["/v1/tenants/{tenant}/users", "/v1/tenants/{tenant}/users/{user}"],
+        paths: &[
+            "/v1/tenants/{tenant}/users",
+            "/v1/tenants/{tenant}/users/{user}",
+            "/v1/tenants/{tenant}/users/{user}/enrolment",
+        ],
+    },
+    AdminEndpoint {
+        id: "clients",
+        name: "OAuth clients",
+        paths: &[
+            "/v1/tenants/{tenant}/clients",
+            "/v1/tenants/{tenant}/clients/{key}",
+            "/v1/tenants/{tenant}/clients/{key}/revoke",
+        ],
     },
     AdminEndpoint {
         id: "workspace-keys",
@@ -73,8 +96,10 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
         name: "Tenant keys",
         paths: &[
             "/v1/tenants/{tenant}/tenant-keys",
+            "/v1/tenants/{tenant}/tenant-keys/import",
             "/v1/tenants/{tenant}/tenant-keys/{key}",
             "/v1/tenants/{tenant}/tenant-keys/{key}/rotate",
+            "/v1/tenants/{tenant}/tenant-keys/{key}/end-overlap",
             "/v1/tenants/{tenant}/tenant-keys/{key}/revoke",
         ],
     },
@@ -85,18 +110,48 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 13] = [
             "/v1/tenants/{tenant}/management-keys",
             "/v1/tenants/{tenant}/management-keys/{key}",
             "/v1/tenants/{tenant}/management-keys/{key}/rotate",
+            "/v1/tenants/{tenant}/management-keys/{key}/end-overlap",
             "/v1/tenants/{tenant}/management-keys/{key}/revoke",
         ],
     },
     AdminEndpoint {
         id: "audit",
         name: "Audit",
-        paths: &["/v1/audit", "/v1/audit/verification", "/v1/tenants/{tenant}/audit"],
+        paths: &[
+            "/v1/audit",
+            "/v1/audit/verification",
+            "/v1/audit/checkpoint",
+            "/v1/audit/export",
+            "/v1/tenants/{tenant}/audit",
+        ],
     },
     AdminEndpoint {
         id: "decisions",
         name: "Decisions",
-        paths: &["/v1/decisions", "/v1/decisions/{decision}", "/v1/check"],
+        paths: &[
+            "/v1/decisions",
+            "/v1/decisions/{decision}",
+            "/v1/tenants/{tenant}/decisions",
+            "/v1/tenants/{tenant}/decisions/{decision}",
+            "/v1/check",
+        ],
+    },
+    AdminEndpoint {
+        id: "error-log",
+        name: "Error log",
+        paths: &[
+            "/v1/error-log",
+            "/v1/error-log/{entry}",
+            "/v1/tenants/{tenant}/error-log",
+            "/v1/tenants/{tenant}/error-log/settings",
+            "/v1/tenants/{tenant}/error-log/{entry}",
+        ],
+    },
+    AdminEndpoint { id: "endpoints", name: "API browser", paths: &["/v1/tenants/{tenant}/endpoints"] },
+    AdminEndpoint {
+        id: "client-ip",
+        name: "Client address self-test",
+        paths: &["/v1/client-ip", "/v1/tenants/{tenant}/client-ip"],
     },
 ];
 
@@ -116,21 +171,26 @@ pub fn admin_service() -> Option<Service> {
         hosts: vec![HostPattern::try_from(ADMIN_HOST.to_owned()).ok()?],
         prefix: "/v1".to_owned(),
         tenant: None,
-        accept: vec![Presentation {
-            header: None,
-            parameter: None,
-            scheme: Some("ManagementKey-v1".to_owned()),
-            kinds: vec![Kind::Management],
-        }],
+        accept: [("ManagementKey-v1", Kind::Management), ("Session-v1", Kind::Session)]
+            .into_iter()
+            .map(|(scheme, kind)| Presentation {
+                header: None,
+                parameter: None,
+                scheme: Some(scheme.to_owned()),
+                kinds: vec![kind],
+            })
+            .collect(),
         endpoints,
     })
 }
 
-/// Every endpoint of the admin API, as keys name them.
+/// Every endpoint of the admin API that keys can be allowed, as keys name them.
 #[must_use]
 pub fn admin_endpoints() -> Vec<EndpointRef> {
     let Some(service) = admin_service() else { return Vec::new() };
-    let refs = service.endpoints.into_iter();
+    // What only a person who has signed in can use is of no use to a key.
+    let of_persons = |id: &Id| [ENROLMENT, OWN].contains(&id.as_str().trim_end_matches(".read"));
+    let refs = service.endpoints.into_iter().filter(|endpoint| !of_persons(&endpoint.id));
     refs.map(|endpoint| EndpointRef { service: service.id.clone(), endpoint: endpoint.id }).collect()
 }
 
@@ -146,6 +206,7 @@ fn endpoint(id: &str, name: &str, methods: Methods, paths: &[&str]) -> Option<En
         audience: None,
         legacy: false,
         formerly: None,
+        aliases: Vec::new(),
     })
 }
 
@@ -184,7 +245,20 @@ const ANTAVO: [PresetEndpoint; 15] = [
     PresetEndpoint("async-events", "Async Events API", "/async-events", false, None, Some("async-events")),
 ];
 
+/// An id that an earlier display name reads as: lower case, hyphens for spaces, without the word API.
+fn alias(formerly: &str) -> Option<Id> {
+    formerly.trim_end_matches(" API").to_ascii_lowercase().replace(' ', "-").parse().ok()
+}
+
 impl Preset {
+    /// Its name and the version of its list, as services remember it.
+    #[must_use]
+    pub fn mark(self) -> &'static str {
+        match self {
+            Preset::Antavo => "antavo@1",
+        }
+    }
+
     /// The preset of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Preset> {
@@ -208,6 +282,7 @@ impl Preset {
                 audience: None,
                 legacy: *legacy,
                 formerly: formerly.map(str::to_owned),
+                aliases: formerly.and_then(alias).into_iter().collect(),
             })
         });
         endpoints.collect()
@@ -239,7 +314,7 @@ mod tests {
             });
         }
         policy::build(&source).unwrap();
-        assert_eq!(admin_endpoints().len(), 26);
+        assert_eq!(admin_endpoints().len(), 34);
         assert_eq!(source.services[1].endpoints.len(), 15, "REQUIREMENTS A8 lists fifteen");
     }
 }

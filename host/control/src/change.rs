@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use portcullis_engine::LoadError;
+use portcullis_model::credential::Kind;
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::policy;
 use portcullis_model::time::UnixTime;
@@ -18,6 +19,8 @@ use serde_json::Value;
 use crate::command::{Command, Needs, NewTenant, Order};
 use crate::compile::{self, Catalogue};
 use crate::error::{CommandError, Failed, Refused};
+use crate::error_log::ErrorLogRules;
+use crate::import::Imported;
 use crate::{Control, Deliveries, idempotency, plan};
 
 /// What the lane knows and whoever holds it may change.
@@ -84,11 +87,21 @@ pub(crate) struct Plan {
     pub(crate) object: Option<Id>,
     pub(crate) details: Value,
     pub(crate) issued: Option<Issued>,
+    /// What the audit says of each record, where the command is about many: an entry for each instead of one.
+    pub(crate) items: Vec<Item>,
+    /// Imported keys, in the order of the command.
+    pub(crate) imported: Vec<Imported>,
+}
+
+/// One record of many that a command is about.
+pub(crate) struct Item {
+    pub(crate) object: Id,
+    pub(crate) details: Value,
 }
 
 impl Plan {
     pub(crate) fn new(writes: Vec<Write>, details: Value) -> Plan {
-        Plan { writes, object: None, details, issued: None }
+        Plan { writes, object: None, details, issued: None, items: Vec::new(), imported: Vec::new() }
     }
 }
 
@@ -114,6 +127,8 @@ pub struct Done {
     pub issued: Option<Issued>,
     /// Whether it was done now, or before under the same `Idempotency-Key`. Secrets do not come a second time.
     pub repetition: Repetition,
+    /// What became of each key of an import.
+    pub imported: Vec<Imported>,
 }
 
 /// Whether something was done just now.
@@ -166,8 +181,19 @@ impl Control {
             }
             other => other?,
         };
+        let (object, issued) = (planned.object, planned.issued);
+        // All keys of an import were there already: nothing changes, and there is nothing to tell the audit.
+        if planned.writes.is_empty() && !planned.imported.is_empty() {
+            return Ok(Done {
+                revision: lane.revision,
+                object: String::new(),
+                issued,
+                repetition: Repetition::First,
+                imported: planned.imported,
+            });
+        }
         let (action, object_kind) = order.command.title();
-        let object = planned.object.map_or_else(|| order.command.object(), |id| id.to_string());
+        let object = object.map_or_else(|| order.command.object(), |id| id.to_string());
         let to = lane.next();
         let entry = Entry {
             at: now,
@@ -181,10 +207,19 @@ impl Control {
             details: planned.details.to_string(),
         };
         let remember = idempotency::remember(order, &object, now);
-        match self.put_in_force(&mut lane, to, now, planned.writes, entry, remember).await {
+        let of_each = |Item { object, details }: Item| Entry {
+            object: object.to_string(),
+            details: details.to_string(),
+            ..entry.clone()
+        };
+        let audit =
+            if planned.items.is_empty() { vec![entry] } else { planned.items.into_iter().map(of_each).collect() };
+        match self.put_in_force(&mut lane, to, now, planned.writes, audit, remember).await {
             Err(CommandError::Refused(refused)) => self.refused(order, now, Some(authorized.actor), refused).await,
             Err(failed) => Err(failed),
-            Ok(()) => Ok(Done { revision: to, object, issued: planned.issued, repetition: Repetition::First }),
+            Ok(()) => {
+                Ok(Done { revision: to, object, issued, repetition: Repetition::First, imported: planned.imported })
+            }
         }
     }
 
@@ -195,7 +230,7 @@ impl Control {
         to: Revision,
         at: UnixTime,
         writes: Vec<Write>,
-        entry: Entry,
+        audit: Vec<Entry>,
         remember: Option<Remember>,
     ) -> Result<(), CommandError> {
         let from = lane.revision;
@@ -210,17 +245,14 @@ impl Control {
         };
         match self.engine.check(&bytes) {
             Ok(_) => {}
-            Err(LoadError::OverlayFull) => {
-                self.load().await?;
-                self.engine.check(&bytes).map_err(Failed::Gate)?;
-            }
+            Err(LoadError::OverlayFull) => self.make_room(&bytes).await?,
             Err(LoadError::Dangling(what)) => {
                 return Err(Refused::field("", format!("it names the {what}, which is not there")).into());
             }
             Err(LoadError::Invalid(what)) => return Err(Refused::field("", what).into()),
             Err(error) => return Err(Failed::Gate(error).into()),
         }
-        let change = Change { from, to, at, writes, audit: vec![entry], remember };
+        let change = Change { from, to, at, writes, audit, remember };
         if let Err(error) = self.store.commit(&change).await
             && !self.is_written(lane, to, &error).await
         {
@@ -239,7 +271,22 @@ impl Control {
         if goes_elsewhere {
             (self.deliver)(&lane.deliveries);
         }
+        let rules = self.error_log.borrow().after(&change.writes, &lane.catalogue);
+        if let Some(rules) = rules {
+            self.error_log.send_replace(rules);
+        }
         self.enforced.send_replace(to.0);
+        Ok(())
+    }
+
+    /// Gives the engine a new base, so that a delta finds room.
+    async fn make_room(&self, delta: &[u8]) -> Result<(), Failed> {
+        let mut loading = self.loading.lock().await;
+        // A compaction that was under way may have made room.
+        if self.engine.check(delta).is_err() {
+            self.load_alone(&mut loading).await?;
+            self.engine.check(delta)?;
+        }
         Ok(())
     }
 
@@ -265,6 +312,7 @@ impl Control {
     /// Makes the lane and the engine what the store is.
     async fn take_over(&self, lane: &mut Lane) -> Result<(), Failed> {
         *lane = Lane::read(&self.store).await?;
+        self.error_log.send_replace(ErrorLogRules::read(&self.store, &lane.catalogue).await?);
         self.load().await?;
         (self.deliver)(&lane.deliveries);
         self.enforced.send_replace(lane.revision.0);
@@ -296,7 +344,14 @@ impl Control {
             Needs::Tenant(tenant) if self.store.tenant(&tenant).await?.is_none() => {
                 Err(Refused::NotFound { kind: "tenant", id: tenant.to_string() }.into())
             }
-            Needs::Superuser | Needs::Tenant(_) => Ok(Authorized { order, actor, by }),
+            // The gate keeps sessions to their endpoints; what they may not reach is kept from them here as well.
+            Needs::Superuser | Needs::Tenant(_) if by.credential.kind == Kind::Session => {
+                Err(Refused::Forbidden("a session is for its person's own matters".to_owned()).into())
+            }
+            Needs::Session if by.credential.kind != Kind::Session => {
+                Err(Refused::Forbidden("this is for a person who has signed in, not for keys".to_owned()).into())
+            }
+            Needs::Superuser | Needs::Tenant(_) | Needs::Session => Ok(Authorized { order, actor, by }),
         }
     }
 
@@ -342,5 +397,6 @@ fn chain(order: &Order) -> Id {
     match order.command.needs() {
         Needs::Tenant(tenant) => tenant,
         Needs::Superuser => crate::system_tenant(),
+        Needs::Session => order.caller.tenant.clone(),
     }
 }

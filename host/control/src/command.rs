@@ -8,10 +8,11 @@ use portcullis_model::source::{
     TenantState, UserState,
 };
 use portcullis_model::time::Expiry;
-use portcullis_store::{Delivery, GroupKind, Origin};
+use portcullis_store::{ClientTerms, Delivery, ErrorLogSettings, GroupKind, Origin};
 
 use crate::catalogue::{Preset, SYSTEM_TENANT};
 use crate::idempotency::Idempotency;
+use crate::import::ImportKeys;
 
 /// Who gives a command: a credential that the gate has proven and let through to the admin API.
 #[derive(Clone, PartialEq, Debug)]
@@ -71,30 +72,51 @@ pub enum Command {
     CreateUser(Id, NewUser),
     /// Change a user.
     EditUser(Id, Id, UserEdit),
-    /// Delete a user. Keys that follow the user are dead for good.
+    /// Delete a user. Keys that follow the user are dead for good, the user's own are gone.
     RemoveUser(Id, Id, Confirmation),
+    /// Make a one-time code by which a user signs in. An earlier one is dead at once.
+    Enrol(Id, Id),
+    /// Sign in: the code that the caller presents becomes a session.
+    OpenSession,
+    /// Sign out.
+    CloseSession,
+    /// Make the caller's personal key.
+    CreatePersonalKey,
+    /// Give the caller's personal key a new secret; the old one is dead at once.
+    RegeneratePersonalKey(Confirmation),
+    /// Delete the caller's personal key: immediate and final. Another may be made.
+    DeletePersonalKey(Confirmation),
     /// Make a workspace key and its signing secret. The pair that the tenant has is dead at once.
     CreateWorkspaceKey(Id, NewWorkspaceKey),
     /// Make a tenant key.
     CreateTenantKey(Id, NewTenantKey),
+    /// Take over tenant keys that another system has made, by their digests.
+    ImportKeys(Id, ImportKeys),
     /// Change a tenant key.
     EditTenantKey(KeyRef, TenantKeyEdit),
     /// Make a management key.
     CreateManagementKey(Id, NewManagementKey),
+    /// Make an OAuth client.
+    CreateClient(Id, NewClient),
     /// Give a key a new secret.
     RotateKey(KeyRef, Rotation),
+    /// End the earlier secret of a rotated key before its time.
+    EndOverlap(KeyRef, Confirmation),
     /// Revoke a key: immediate and final; it stays listed.
     RevokeKey(KeyRef, Confirmation),
     /// Delete a management key: immediate and final; it is gone from lists.
     DeleteKey(KeyRef, Confirmation),
+    /// Set whether a tenant's failed calls are kept, and what is taken out of them.
+    PutErrorLogSettings(Id, ErrorLogSettings),
 }
 
 /// Whether the caller has confirmed what cannot be undone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Confirmation {
     /// Yes.
     Confirmed,
     /// Not yet: the refusal tells what would happen.
+    #[default]
     Missing,
 }
 
@@ -151,6 +173,8 @@ pub struct NewTenant {
     pub modules: Vec<Module>,
     /// How many tenant keys may be active and unexpired at once.
     pub key_limit: u32,
+    /// What else is set for it; as usual where left out.
+    pub rules: RulesEdit,
 }
 
 /// What changes of a tenant.
@@ -161,6 +185,18 @@ pub struct TenantEdit {
     pub state: Option<TenantState>,
     pub modules: Option<Vec<Module>>,
     pub key_limit: Option<u32>,
+    pub rules: RulesEdit,
+    /// Needed where a module is disabled that the tenant has settings of.
+    pub confirmation: Confirmation,
+}
+
+/// What changes of a tenant's rules.
+#[derive(Clone, PartialEq, Debug, Default)]
+#[expect(missing_docs, reason = "as the fields of `TenantRules`")]
+pub struct RulesEdit {
+    pub expiring_soon_days: Option<u16>,
+    pub token_issuer: Option<String>,
+    pub token_validity_s: Option<u32>,
 }
 
 /// What a tenant sets for one endpoint.
@@ -280,12 +316,27 @@ pub struct NewManagementKey {
     pub creator_rule: CreatorRule,
 }
 
+/// An OAuth client to be made. It is not edited later.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewClient {
+    /// Its display name, 2 to 200 characters.
+    pub name: String,
+    /// What it is for, at most 1000 characters.
+    pub purpose: String,
+    /// When it ends; never where left out.
+    pub expires: Option<Expiry>,
+    /// What its tokens may be for, by the scopes that endpoints ask for.
+    pub terms: ClientTerms,
+}
+
 /// How a key is rotated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rotation {
     /// A new expiry; as before where left out. An expired key needs one.
     pub expires: Option<Expiry>,
-    /// The old secret dies at once, so this must be confirmed.
+    /// How long the old secret goes on working, in seconds; it dies at once where this is 0.
+    pub overlap_s: u32,
+    /// Needed where a secret dies at once.
     pub confirmation: Confirmation,
 }
 
@@ -309,6 +360,8 @@ pub(crate) enum Needs {
     Superuser,
     /// Keys of this tenant, and of the system tenant.
     Tenant(Id),
+    /// A person, signed in: what the command is about is the person's own.
+    Session,
 }
 
 impl Command {
@@ -326,6 +379,7 @@ impl Command {
             Command::PutSettings(tenant, _)
             | Command::RemoveRange(tenant, ..)
             | Command::RemoveSettings(tenant, _)
+            | Command::PutErrorLogSettings(tenant, _)
             | Command::CreateGroup(tenant, _)
             | Command::EditGroup(tenant, ..)
             | Command::RemoveGroup(tenant, _)
@@ -334,13 +388,22 @@ impl Command {
             | Command::CreateUser(tenant, _)
             | Command::EditUser(tenant, ..)
             | Command::RemoveUser(tenant, ..)
+            | Command::Enrol(tenant, _)
+            | Command::CreateClient(tenant, _)
             | Command::CreateWorkspaceKey(tenant, _)
             | Command::CreateTenantKey(tenant, _)
+            | Command::ImportKeys(tenant, _)
             | Command::CreateManagementKey(tenant, _) => Needs::Tenant(tenant.clone()),
             Command::EditTenantKey(key, _)
             | Command::RotateKey(key, _)
+            | Command::EndOverlap(key, _)
             | Command::RevokeKey(key, _)
             | Command::DeleteKey(key, _) => Needs::Tenant(key.tenant.clone()),
+            Command::OpenSession
+            | Command::CloseSession
+            | Command::CreatePersonalKey
+            | Command::RegeneratePersonalKey(_)
+            | Command::DeletePersonalKey(_) => Needs::Session,
         }
     }
 
@@ -366,13 +429,23 @@ impl Command {
             Command::CreateUser(..) => ("create", "user"),
             Command::EditUser(..) => ("edit", "user"),
             Command::RemoveUser(..) => ("delete", "user"),
+            Command::Enrol(..) => ("enrol", "user"),
+            Command::OpenSession => ("create", "session"),
+            Command::CloseSession => ("delete", "session"),
+            Command::CreatePersonalKey => ("create", "personal-key"),
+            Command::RegeneratePersonalKey(_) => ("rotate", "personal-key"),
+            Command::DeletePersonalKey(_) => ("delete", "personal-key"),
+            Command::CreateClient(..) => ("create", "client"),
             Command::CreateWorkspaceKey(..) => ("create", "workspace-key"),
             Command::CreateTenantKey(..) => ("create", "tenant-key"),
+            Command::ImportKeys(..) => ("import", "tenant-key"),
             Command::EditTenantKey(..) => ("edit", "tenant-key"),
             Command::CreateManagementKey(..) => ("create", "management-key"),
             Command::RotateKey(key, _) => ("rotate", key_name(key.kind)),
+            Command::EndOverlap(key, _) => ("end-overlap", key_name(key.kind)),
             Command::RevokeKey(key, _) => ("revoke", key_name(key.kind)),
             Command::DeleteKey(key, _) => ("delete", key_name(key.kind)),
+            Command::PutErrorLogSettings(..) => ("put", "error-log-settings"),
         }
     }
 
@@ -393,14 +466,23 @@ impl Command {
             }
             Command::CreateApplication(_, new) => new.id.to_string(),
             Command::CreateUser(_, new) => new.id.to_string(),
-            Command::EditUser(_, id, _) | Command::RemoveUser(_, id, _) => id.to_string(),
-            Command::CreateWorkspaceKey(..) | Command::CreateTenantKey(..) | Command::CreateManagementKey(..) => {
-                String::new()
-            }
+            Command::EditUser(_, id, _) | Command::RemoveUser(_, id, _) | Command::Enrol(_, id) => id.to_string(),
+            Command::CreateWorkspaceKey(..)
+            | Command::CreateTenantKey(..)
+            | Command::ImportKeys(..)
+            | Command::CreateManagementKey(..)
+            | Command::CreateClient(..)
+            | Command::OpenSession
+            | Command::CloseSession
+            | Command::CreatePersonalKey
+            | Command::RegeneratePersonalKey(_)
+            | Command::DeletePersonalKey(_) => String::new(),
             Command::EditTenantKey(key, _)
             | Command::RotateKey(key, _)
+            | Command::EndOverlap(key, _)
             | Command::RevokeKey(key, _)
             | Command::DeleteKey(key, _) => key.id.to_string(),
+            Command::PutErrorLogSettings(..) => String::new(),
         }
     }
 }
@@ -414,5 +496,6 @@ pub fn key_name(kind: Kind) -> &'static str {
         Kind::Management => "management-key",
         Kind::Personal => "personal-key",
         Kind::Client => "client",
+        Kind::Session => "session",
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{
     CreatorRule, Credential, CredentialState, Delta, Endpoint, EndpointSettings, Group, SOURCE_FORMAT, Service, Source,
@@ -38,6 +39,16 @@ impl Catalogue {
         self.service(&name.service)?.endpoints.iter().find(|endpoint| endpoint.id == name.endpoint)
     }
 
+    /// The stable name of an endpoint that people may call by an alias.
+    pub(crate) fn stable(&self, name: &EndpointRef) -> EndpointRef {
+        let service = self.service(&name.service).filter(|_| self.endpoint(name).is_none());
+        let alias = service.and_then(|service| service.endpoints.iter().find(|e| e.aliases.contains(&name.endpoint)));
+        EndpointRef {
+            service: name.service.clone(),
+            endpoint: alias.map_or_else(|| name.endpoint.clone(), |endpoint| endpoint.id.clone()),
+        }
+    }
+
     /// The catalogue as it is once `writes` are done.
     pub(crate) fn after(&self, writes: &[Write]) -> Catalogue {
         let mut after = self.clone();
@@ -60,7 +71,9 @@ impl Catalogue {
                 | Write::PutUser(_)
                 | Write::RemoveUser { .. }
                 | Write::PutCredential(_)
-                | Write::RemoveCredential(_) => {}
+                | Write::AddCredentials(_)
+                | Write::RemoveCredential(_)
+                | Write::PutErrorLogSettings { .. } => {}
             }
         }
         after
@@ -82,13 +95,19 @@ pub(crate) fn source(snapshot: Snapshot) -> Source {
     for (tenant, of_endpoint) in snapshot.settings {
         settings.entry(tenant).or_default().push(of_endpoint);
     }
-    let pairs = |ids: &mut dyn Iterator<Item = (&Id, &Id)>| -> BTreeSet<(Id, Id)> {
-        ids.map(|(tenant, id)| (tenant.clone(), id.clone())).collect()
+    // By tenant, so that a look-up for each of a million keys copies no ids.
+    let pairs = |ids: &mut dyn Iterator<Item = (&Id, &Id)>| {
+        let mut by_tenant: BTreeMap<Id, BTreeSet<Id>> = BTreeMap::new();
+        for (tenant, id) in ids {
+            by_tenant.entry(tenant.clone()).or_default().insert(id.clone());
+        }
+        by_tenant
     };
     let groups = pairs(&mut snapshot.groups.iter().map(|group| (&group.tenant, &group.id)));
     let users = pairs(&mut snapshot.users.iter().map(|user| (&user.tenant, &user.id)));
     let applications = pairs(&mut snapshot.applications.iter().map(|app| (&app.tenant, &app.id)));
-    let of = |set: &BTreeSet<(Id, Id)>, tenant: &Id, id: &Id| set.contains(&(tenant.clone(), id.clone()));
+    let of =
+        |set: &BTreeMap<Id, BTreeSet<Id>>, tenant: &Id, id: &Id| set.get(tenant).is_some_and(|ids| ids.contains(id));
     let credentials = snapshot.credentials.into_iter().filter_map(|stored| {
         let tenant = stored.tenant.clone();
         let present = Present {
@@ -147,7 +166,13 @@ fn user(mut stored: User, has_group: bool) -> User {
 
 /// Nothing where the policy cannot express the credential; to a caller it is then unknown, which looks like revoked.
 fn credential(mut stored: Credential, present: &Present<'_>) -> Option<Credential> {
-    if stored.secrets.is_empty() || !present.group {
+    let is_told = match stored.kind {
+        Kind::Workspace | Kind::Tenant | Kind::Management => true,
+        Kind::Session => present.creator,
+        // They are proven by access tokens, of which the policy has nothing yet.
+        Kind::Personal | Kind::Client => false,
+    };
+    if !is_told || stored.secrets.is_empty() || !present.group {
         return None;
     }
     if stored.creator.is_some() && !present.creator {
@@ -199,6 +224,8 @@ pub(crate) async fn delta(
             Write::RemoveGroup { tenant, group } => delta.removed.groups.push((tenant.clone(), group.clone())),
             // Applications are in no delta: the gate compares ids with what the key lists.
             Write::PutApplication(_) | Write::RemoveApplication { .. } => {}
+            // The gate keeps no error log.
+            Write::PutErrorLogSettings { .. } => {}
             Write::PutUser(record) => {
                 let user_record = record.user.clone();
                 let has_group = has_group(store, &user_record.tenant, user_record.group.as_ref()).await?;
@@ -206,6 +233,9 @@ pub(crate) async fn delta(
             }
             Write::RemoveUser { tenant, user } => delta.removed.users.push((tenant.clone(), user.clone())),
             Write::PutCredential(record) => credentials.push(record.credential.clone()),
+            Write::AddCredentials(records) => {
+                credentials.extend(records.iter().map(|record| record.credential.clone()));
+            }
             Write::RemoveCredential(id) => {
                 let gone = store.credential(id).await?;
                 let secrets = gone.into_iter().flat_map(|gone| gone.record.credential.secrets);
@@ -220,8 +250,9 @@ pub(crate) async fn delta(
         }
     }
     delta.groups = groups.into_iter().map(|stored| group(stored, &catalogue)).collect();
+    let mut groups = KnownGroups::default();
     for stored in credentials {
-        if let Some(compiled) = credential_now(store, &catalogue, stored).await? {
+        if let Some(compiled) = credential_now(store, &catalogue, &mut groups, stored).await? {
             delta.credentials.push(compiled);
         }
     }
@@ -295,6 +326,7 @@ async fn settings_after(store: &Store, id: &Id, writes: &[Write]) -> Result<Vec<
 async fn credential_now(
     store: &Store,
     catalogue: &Catalogue,
+    groups: &mut KnownGroups,
     stored: Credential,
 ) -> Result<Option<Credential>, StoreError> {
     let tenant = stored.tenant.clone();
@@ -308,10 +340,29 @@ async fn credential_now(
             applications.insert(application.clone());
         }
     }
-    let group = stored.group.is_none() || has_group(store, &tenant, stored.group.as_ref()).await?;
+    let group = match &stored.group {
+        None => true,
+        Some(group) => groups.has(store, &tenant, group).await?,
+    };
     let present =
         Present { catalogue, group, creator, applications: &|application| applications.contains(application) };
     Ok(credential(stored, &present))
+}
+
+/// Groups that were looked up while a delta is made: thousands of keys of an import have the same few.
+#[derive(Default)]
+struct KnownGroups(BTreeMap<(Id, Id), bool>);
+
+impl KnownGroups {
+    async fn has(&mut self, store: &Store, tenant: &Id, group: &Id) -> Result<bool, StoreError> {
+        let key = (tenant.clone(), group.clone());
+        if let Some(known) = self.0.get(&key) {
+            return Ok(*known);
+        }
+        let found = has_group(store, tenant, Some(group)).await?;
+        self.0.insert(key, found);
+        Ok(found)
+    }
 }
 
 async fn has_group(store: &Store, tenant: &Id, group: Option<&Id>) -> Result<bool, StoreError> {

@@ -31,6 +31,15 @@ pub(crate) fn is_origin(text: &str) -> bool {
     text == "*" || (text.len() <= MAX_ORIGIN_BYTES && rest.is_some_and(is_authority))
 }
 
+/// Whether a text is a path of segments that need no encoding, so that it is compared as it is written.
+pub(crate) fn is_plain_path(text: &str) -> bool {
+    let is_segment = |segment: &str| {
+        let is_plain = segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        is_plain && !matches!(segment, "" | "." | "..")
+    };
+    text.len() <= MAX_ORIGIN_BYTES && text.strip_prefix('/').is_some_and(|path| path.split('/').all(is_segment))
+}
+
 /// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
 pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
@@ -70,6 +79,7 @@ mod tests {
                 upstream: upstream.to_owned(),
                 preserve_host: true,
                 response_timeout_s: 30,
+                reserved_prefix: None,
                 preflight: None,
             })
         };

@@ -5,7 +5,8 @@ use portcullis_model::id::Revision;
 use portcullis_model::policy::BuildError;
 use portcullis_store::{OpenError, StoreError};
 
-use crate::seal::{MasterKeyError, SealError};
+use crate::master_key::MasterKeyError;
+use crate::seal::SealError;
 
 /// One field of a command that cannot be what it is.
 #[derive(Clone, PartialEq, Eq, Debug)]

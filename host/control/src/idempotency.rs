@@ -107,6 +107,7 @@ impl Control {
                 object: before.object,
                 issued: None,
                 repetition: Repetition::Replayed,
+                imported: Vec::new(),
             }));
         }
         if self.store.count_remembered(&caller.tenant, since).await? >= MAX_REMEMBERED {

@@ -11,40 +11,61 @@
 //! | [`change`] | the lane |
 //! | [`compile`] | records to policy |
 //! | [`view`] | reading |
+//! | [`error_log`], [`redact`] | failed calls: whose they are, and what is taken out of them |
+//! | [`recorded`] | decisions and uses of keys, as a tenant sees them |
+//! | [`import`] | keys of another system |
 //! | [`idempotency`] | creations that may be repeated |
 //! | [`catalogue`] | the admin API as a service, presets |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
+//! | [`master_key`], [`rekey`] | what secrets are sealed under |
+//! | [`audit`] | the audit signed, checked, and kept short |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod audit;
 mod catalogue;
 mod change;
 mod command;
 mod compile;
 mod delivery;
 mod error;
+mod error_log;
 mod idempotency;
+mod import;
+mod leaked;
+mod master_key;
 mod plan;
+mod recorded;
 mod recover;
+mod redact;
+mod rekey;
 mod seal;
 mod secret;
 mod view;
 
+pub use audit::{AuditRetention, AuditVerification, CheckpointState, PublicKey, has_signed};
 pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints, admin_service};
 pub use change::{Done, Issued, Repetition};
 pub use command::{
-    Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewGroup, NewManagementKey, NewService,
-    NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, ServiceEdit, SettingsOf, TenantEdit,
-    TenantKeyEdit, UserEdit, key_name,
+    Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewClient, NewGroup, NewManagementKey,
+    NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, RulesEdit, ServiceEdit, SettingsOf,
+    TenantEdit, TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
+pub use error_log::ErrorLogRules;
 pub use idempotency::{Idempotency, IdempotencyKeyError, MAX_IDEMPOTENCY_KEY_BYTES, MAX_REMEMBERED, REMEMBERED_S};
+pub use import::{Existing, ImportKeys, Imported, ImportedKey, MAX_IMPORT};
+pub use master_key::{MasterKeyError, MasterKeySource};
+pub use plan::keys::MAX_OVERLAP_S;
+pub use plan::own::{CODE_S, SESSION_S};
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
 pub use portcullis_store as store;
+pub use recorded::RecentClients;
 pub use recover::OtherKeys;
-pub use seal::{MasterKeyError, SealError};
-pub use secret::KEY_PREFIX;
-pub use view::{Expiration, SystemView, TenantView};
+pub use redact::{FailedCall, MAX_KEPT_BODY_BYTES, Redactor, WireBody, WireMessage};
+pub use rekey::{RekeyError, Rekeyed, rekey};
+pub use seal::SealError;
+pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -58,8 +79,9 @@ use portcullis_model::source::Installation;
 use portcullis_model::time::UnixTime;
 use portcullis_store::{DecisionRecord, Delivery, Fresh, Gap, Store, StoreError};
 use rand::Rng as _;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, watch};
 
+use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
 use crate::idempotency::InProgress;
 use crate::seal::Sealer;
@@ -88,9 +110,13 @@ pub struct Control {
     store: Store,
     engine: Arc<Engine>,
     sealer: Sealer,
+    seal: Seal,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
+    /// Held while a base is compiled: two at once would need the memory twice, and the older would be of no use.
+    loading: Mutex<()>,
     enforced: watch::Sender<u64>,
+    error_log: watch::Sender<Arc<ErrorLogRules>>,
     waiting: Semaphore,
     in_progress: InProgress,
     deliver: Deliver,
@@ -98,11 +124,27 @@ pub struct Control {
 }
 
 impl Control {
-    /// Opens the installation in `data`, made there where it is missing, and brings its policy in force.
+    /// Opens the installation in `data`, made there where it is missing, with the master key in that folder, and brings its
+    /// policy in force.
     ///
     /// # Errors
     /// Any [`StartError`]; nothing is in force then.
     pub async fn open(
+        data: &Path,
+        engine: Arc<Engine>,
+        clock: fn() -> UnixTime,
+        deliver: Deliver,
+    ) -> Result<Arc<Control>, StartError> {
+        let source = MasterKeySource::File(data.join(MASTER_KEY));
+        Control::open_under(&source, data, engine, clock, deliver).await
+    }
+
+    /// The same, with the master key from elsewhere.
+    ///
+    /// # Errors
+    /// Any [`StartError`]; nothing is in force then.
+    pub async fn open_under(
+        source: &MasterKeySource,
         data: &Path,
         engine: Arc<Engine>,
         clock: fn() -> UnixTime,
@@ -113,16 +155,20 @@ impl Control {
         let fresh = Fresh { seed: Seed(seed), at: clock(), installation: Installation::default() };
         let store = Store::open(&data.join(DATABASE), &fresh).await?;
         // After the store, whose lock keeps a second process from making another key.
-        let sealer = Sealer::open(&data.join(MASTER_KEY))?;
+        let Unlocked { sealer, seal, .. } = unlock(&store, source).await?;
         let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
+        let error_log = watch::Sender::new(ErrorLogRules::read(&store, &lane.catalogue).await?);
         let control = Arc::new(Control {
             store,
             engine,
             sealer,
+            seal,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
+            error_log,
             lane: Mutex::new(lane),
+            loading: Mutex::new(()),
             waiting: Semaphore::new(MAX_WAITING),
             in_progress: InProgress::default(),
             deliver,
@@ -130,6 +176,7 @@ impl Control {
         });
         control.load().await?;
         control.found(&mut *control.lane.lock().await).await?;
+        control.keep_checkpoint().await;
         Ok(control)
     }
 
@@ -143,11 +190,18 @@ impl Control {
     /// # Errors
     /// Where the store cannot be read or the base is not accepted; the old base and its deltas stay in force.
     pub async fn compact(&self) -> Result<(), Failed> {
-        let Ok(described) = self.engine.describe() else { return Ok(()) };
-        if described.overlay_layers < COMPACT_LAYERS && described.overlay_bytes < COMPACT_BYTES {
+        if !self.is_to_be_compacted() {
             return Ok(());
         }
-        self.load().await
+        let mut loading = self.loading.lock().await;
+        // The lane may have made a base while this waited.
+        if self.is_to_be_compacted() { self.load_alone(&mut loading).await } else { Ok(()) }
+    }
+
+    fn is_to_be_compacted(&self) -> bool {
+        self.engine.describe().is_ok_and(|described| {
+            described.overlay_layers >= COMPACT_LAYERS || described.overlay_bytes >= COMPACT_BYTES
+        })
     }
 
     /// The revision that every instance decides by, as it changes.
@@ -178,15 +232,22 @@ impl Control {
         self.store.prune_decisions(keep_bytes).await
     }
 
-    /// Closes the store. What is in force stays in force in the engine.
+    /// Signs the audit a last time and closes the store. What is in force stays in force in the engine.
     pub async fn close(&self) {
         // No change may be half-way.
         let _lane = self.lane.lock().await;
+        self.keep_checkpoint().await;
         self.store.clone().close().await;
     }
 
     /// Compiles what is stored and gives it to the engine.
     async fn load(&self) -> Result<(), Failed> {
+        let mut loading = self.loading.lock().await;
+        self.load_alone(&mut loading).await
+    }
+
+    /// The same, for whoever holds the lock.
+    async fn load_alone(&self, _loading: &mut MutexGuard<'_, ()>) -> Result<(), Failed> {
         let snapshot = self.store.snapshot().await?;
         let engine = Arc::clone(&self.engine);
         let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {

@@ -1,9 +1,14 @@
 //! From an authorized command to what it would write. Nothing is written here.
 
+mod clients;
+mod error_log;
+mod import;
 pub(crate) mod keys;
+pub(crate) mod own;
 mod people;
 mod services;
 mod tenants;
+mod transitions;
 
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::time::UnixTime;
@@ -61,13 +66,23 @@ pub(crate) async fn plan(
         Command::CreateUser(tenant, new) => people::create_user(s, tenant, new).await,
         Command::EditUser(tenant, id, edit) => people::edit_user(s, tenant, id, edit).await,
         Command::RemoveUser(tenant, id, confirmation) => people::remove_user(s, tenant, id, *confirmation).await,
+        Command::Enrol(tenant, user) => own::enrol(s, tenant, user).await,
+        Command::OpenSession => own::open_session(s).await,
+        Command::CloseSession => own::close_session(s),
+        Command::CreatePersonalKey => own::create_personal(s).await,
+        Command::RegeneratePersonalKey(confirmation) => own::regenerate_personal(s, *confirmation).await,
+        Command::DeletePersonalKey(confirmation) => own::delete_personal(s, *confirmation).await,
+        Command::CreateClient(tenant, new) => clients::create(s, tenant, new).await,
         Command::CreateWorkspaceKey(tenant, new) => keys::create_workspace(s, tenant, new).await,
         Command::CreateTenantKey(tenant, new) => keys::create_tenant(s, tenant, new).await,
+        Command::ImportKeys(tenant, new) => import::import(s, tenant, new).await,
         Command::EditTenantKey(key, edit) => keys::edit_tenant(s, key, edit).await,
         Command::CreateManagementKey(tenant, new) => keys::create_management(s, tenant, new).await,
         Command::RotateKey(key, rotation) => keys::rotate(s, key, rotation).await,
+        Command::EndOverlap(key, confirmation) => keys::end_overlap(s, key, *confirmation).await,
         Command::RevokeKey(key, confirmation) => keys::revoke(s, key, *confirmation).await,
         Command::DeleteKey(key, confirmation) => keys::delete(s, key, *confirmation).await,
+        Command::PutErrorLogSettings(tenant, settings) => error_log::put_settings(s, tenant, settings).await,
     }
 }
 

@@ -8,7 +8,7 @@ use portcullis_model::source::{
 use portcullis_model::time::Expiry;
 use portcullis_store::{
     Actor, Channel, CredentialFilter, CredentialRecord, Entry, MAX_PAGE, Origin, Outcome, Paging, Stored, TenantRecord,
-    UserRecord, Write,
+    TenantRules, UserRecord, Write,
 };
 use serde_json::json;
 
@@ -43,6 +43,7 @@ impl Control {
             state: TenantState::Active,
             modules: Vec::new(),
             key_limit: 0,
+            rules: TenantRules::default(),
         };
         self.by_portcullis(lane, ("create", "tenant"), json!({}), Channel::System, vec![Write::PutTenant(record)])
             .await?;
@@ -90,6 +91,7 @@ impl Control {
             created_by,
             sealed_key: None,
             sealed_secret: None,
+            terms: None,
         };
         writes.push(Write::PutCredential(record.clone()));
         let details = json!({ "key": id, "expires": expires, "revoked": revoked });
@@ -97,7 +99,7 @@ impl Control {
             self.by_portcullis(&mut lane, ("recover", "management-key"), details, Channel::Offline, writes).await?;
         let record = Stored { record, changed: revision, created: (self.clock)() };
         let issued = Some(Issued { key: key.key, signing_secret: None, record });
-        Ok(Done { revision, object: id.to_string(), issued, repetition: Repetition::First })
+        Ok(Done { revision, object: id.to_string(), issued, repetition: Repetition::First, imported: Vec::new() })
     }
 
     /// A superuser who is there and active: `root`, or where that one was deleted and cannot come back, `root-2` and so on.
@@ -121,8 +123,10 @@ impl Control {
     }
 
     async fn superuser_keys(&self) -> Result<Vec<CredentialRecord>, Failed> {
-        let filter =
-            CredentialFilter { tenant: system_tenant(), kind: Kind::Management, state: Some(CredentialState::Active) };
+        let filter = CredentialFilter {
+            state: Some(CredentialState::Active),
+            ..CredentialFilter::all(system_tenant(), Kind::Management)
+        };
         let mut keys = Vec::new();
         let mut after = None;
         loop {
@@ -158,7 +162,7 @@ impl Control {
             outcome: Outcome::Done { revision: to },
             details: details.to_string(),
         };
-        match self.put_in_force(lane, to, at, writes, entry, None).await {
+        match self.put_in_force(lane, to, at, writes, vec![entry], None).await {
             Ok(()) => Ok(to),
             Err(CommandError::Failed(failed)) => Err(failed),
             // Its records are made here, so that they are refused is a fault of this file.

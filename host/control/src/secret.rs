@@ -1,24 +1,13 @@
-//! Keys: how they are made, what they look like, and what is kept of them.
-//!
-//! A key is `ptc_` + id (8) + `_` + secret (33) + checksum (6), 52 characters of base62. The id is safe to log; the secret
-//! has 196 random bits; the checksum is the CRC-32 of all before it, so that a scanner can tell a key from noise and a typing
-//! error is found without a look-up. One block of SHA-256 hashes it.
+//! Keys: how they are made, and what is kept of them. Their form is in `portcullis_model::credential`, for the gate too finds
+//! a typing error by the checksum.
 
-use portcullis_model::credential::SecretDigest;
+use portcullis_model::credential::{KEY_CHARS, KEY_ID_CHARS, KEY_PREFIX, KEY_SECRET_CHARS, SecretDigest, key_checksum};
 use portcullis_model::id::Id;
 use rand::distr::{Alphanumeric, SampleString as _};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use sha2::{Digest as _, Sha256};
 
-/// What every key begins with, for people and for scanners of leaked secrets.
-pub const KEY_PREFIX: &str = "ptc_";
-/// The length of a key's id.
-const ID_CHARS: usize = 8;
-/// The length of a key's secret part: 33 characters of base62 are 196 bits; 192 are asked for.
-const SECRET_CHARS: usize = 33;
-/// The length of the checksum: 32 bits in base62.
-const CHECKSUM_CHARS: usize = 6;
 /// The length of a signing secret: 43 characters of base62 are 256 bits.
 const SIGNING_SECRET_CHARS: usize = 43;
 
@@ -33,15 +22,19 @@ pub(crate) struct NewKey {
 
 /// A new id for a credential: random, so that it tells nothing, and short enough to be part of its keys.
 pub(crate) fn new_id() -> Option<Id> {
-    random(ID_CHARS).as_str().parse().ok()
+    random(KEY_ID_CHARS).as_str().parse().ok()
 }
 
 /// A new key of the credential `id`.
 pub(crate) fn new_key(id: &Id) -> NewKey {
-    let secret = random(SECRET_CHARS);
-    let mut key = Zeroizing::new(format!("{KEY_PREFIX}{id}_{}", secret.as_str()));
-    let sum = checksum(&key);
-    key.push_str(&sum);
+    let secret = random(KEY_SECRET_CHARS);
+    // With room for all of it from the start: a string that grows leaves copies behind.
+    let mut key = Zeroizing::new(String::with_capacity(KEY_CHARS));
+    for part in [KEY_PREFIX, id.as_str(), "_", secret.as_str()] {
+        key.push_str(part);
+    }
+    let sum = key_checksum(key.as_bytes());
+    key.extend(sum.map(char::from));
     NewKey { digest: digest(&key), key: SecretString::from(key.as_str()) }
 }
 
@@ -60,48 +53,23 @@ fn random(chars: usize) -> Zeroizing<String> {
     Zeroizing::new(Alphanumeric.sample_string(&mut rand::rng(), chars))
 }
 
-/// The CRC-32 in base62, most significant digit first, padded with zeros.
-fn checksum(text: &str) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut rest = crc32fast::hash(text.as_bytes());
-    let mut digits = [b'0'; CHECKSUM_CHARS];
-    for digit in digits.iter_mut().rev() {
-        *digit = usize::try_from(rest % 62).ok().and_then(|index| DIGITS.get(index)).copied().unwrap_or(b'0');
-        rest /= 62;
-    }
-    digits.iter().copied().map(char::from).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use portcullis_model::credential::{KeyShape, key_shape};
     use secrecy::ExposeSecret as _;
 
     use super::*;
 
     #[test]
-    fn a_key_has_its_parts_and_fits_one_block() {
+    fn a_key_has_its_form_and_fits_one_block() {
         let id = new_id().unwrap();
         let made = new_key(&id);
         let key = made.key.expose_secret();
-        assert_eq!(key.len(), 52);
+        assert_eq!(key_shape(key.as_bytes()), KeyShape::Key);
+        assert!(key.len() == KEY_CHARS && KEY_CHARS <= 55, "padding included one block of SHA-256 hashes it");
         assert!(key.starts_with(&format!("ptc_{id}_")), "the id is in the key");
-        let (body, sum) = key.split_at(key.len() - CHECKSUM_CHARS);
-        assert_eq!(checksum(body), sum);
         assert_eq!(digest(key), made.digest);
         assert!(!format!("{made:?}").contains(key), "Debug holds no key");
-    }
-
-    #[test]
-    fn a_checksum_finds_a_typing_error() {
-        // The CRC-32 of "123456789" is cbf43926 (the check value of CRC-32/ISO-HDLC), in base62:
-        assert_eq!(checksum("123456789"), "3jZRME");
-        let key = new_key(&new_id().unwrap());
-        let (body, sum) = key.key.expose_secret().split_at(46);
-        for at in 0..body.len() {
-            let mut wrong = body.as_bytes().to_vec();
-            wrong[at] = if wrong[at] == b'x' { b'y' } else { b'x' };
-            assert_ne!(checksum(std::str::from_utf8(&wrong).unwrap()), sum);
-        }
     }
 
     #[test]

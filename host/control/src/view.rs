@@ -1,44 +1,55 @@
 //! Reading: what a caller may see, by type. Whoever holds a view has shown that the caller may look through it.
 
+use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
-use portcullis_model::id::Id;
-use portcullis_model::source::{Endpoint, EndpointSettings, Installation, Service};
+use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::source::{CredentialState, Endpoint, EndpointSettings, Installation, Service};
 use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_store::{
-    ApplicationRecord, AuditReport, AuditRow, CredentialFilter, CredentialRecord, DecisionFilter, DecisionItem,
-    DecisionRecord, GroupRecord, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord,
+    ApplicationRecord, AuditFilter, AuditRow, Checkpoint, CredentialFilter, CredentialRecord, DecisionFilter,
+    DecisionItem, DecisionRecord, Ends, GroupRecord, Page, Paging, ServiceRecord, StoreError, Stored, TenantRecord,
+    TenantRules, UserRecord,
 };
 use secrecy::SecretString;
 
 use crate::Control;
+use crate::audit::{AuditVerification, PublicKey};
 use crate::catalogue::ADMIN_SERVICE;
 use crate::command::{Caller, key_name};
+use crate::compile::Catalogue;
 use crate::error::{CommandError, Failed, Refused};
 use crate::plan::keys::sealed_place;
-
-/// How long before its end a credential is expiring soon, in seconds: 7 days.
-const EXPIRING_SOON_S: u64 = 7 * 86_400;
 
 /// How a credential stands to its expiry, whatever its stored state is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expiration {
     /// It does not end, or not soon.
     Valid,
-    /// It ends within seven days.
+    /// It ends within the days that the tenant's rules say, seven unless they say otherwise.
     ExpiringSoon,
     /// It has ended.
     Expired,
 }
 
 impl Expiration {
-    /// The state at a time.
+    /// The state at a time, under a tenant's rules.
     #[must_use]
-    pub fn at(now: UnixTime, expires: Option<Expiry>) -> Expiration {
+    pub fn at(now: UnixTime, expires: Option<Expiry>, rules: &TenantRules) -> Expiration {
         let left = expires.map(|expires| expires.instant().as_secs().saturating_sub(now.as_secs()));
         match left {
             Some(0) => Expiration::Expired,
-            Some(left) if left <= EXPIRING_SOON_S => Expiration::ExpiringSoon,
+            Some(left) if left <= soon_s(rules) => Expiration::ExpiringSoon,
             Some(_) | None => Expiration::Valid,
+        }
+    }
+
+    /// Which ends of credentials mean this state at a time.
+    fn ends(self, now: UnixTime, rules: &TenantRules) -> Ends {
+        let soon = UnixTime::from_secs(now.as_secs().saturating_add(soon_s(rules))).unwrap_or(UnixTime::MAX);
+        match self {
+            Expiration::Valid => Ends::After(soon),
+            Expiration::ExpiringSoon => Ends::Between(now, soon),
+            Expiration::Expired => Ends::By(now),
         }
     }
 
@@ -53,15 +64,35 @@ impl Expiration {
     }
 }
 
+fn soon_s(rules: &TenantRules) -> u64 {
+    u64::from(rules.expiring_soon_days) * 86_400
+}
+
+/// The keys that a list has: of one kind, in a stored state, in an expiration state; any where left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the fields are named after what they compare")]
+pub struct KeyFilter {
+    pub kind: Kind,
+    pub state: Option<CredentialState>,
+    pub expiration: Option<Expiration>,
+}
+
+/// One person, for that person alone.
+pub struct OwnView<'c> {
+    control: &'c Control,
+    user: Stored<UserRecord>,
+    session: CredentialRecord,
+}
+
 /// One tenant, for a caller who may see it.
 pub struct TenantView<'c> {
-    control: &'c Control,
+    pub(crate) control: &'c Control,
     tenant: Stored<TenantRecord>,
 }
 
 /// The whole installation, for a superuser.
 pub struct SystemView<'c> {
-    control: &'c Control,
+    pub(crate) control: &'c Control,
 }
 
 impl Control {
@@ -88,6 +119,40 @@ impl Control {
             return Err(Refused::Forbidden(what.to_owned()));
         }
         Ok(SystemView { control: self })
+    }
+
+    /// The person whose session the caller used.
+    ///
+    /// # Errors
+    /// [`Refused::Forbidden`] where the caller used something else.
+    pub async fn own_view(&self, caller: &Caller) -> Result<OwnView<'_>, CommandError> {
+        let session = self.own_key(caller).await?.record;
+        let person = session.credential.creator.clone().filter(|_| session.credential.kind == Kind::Session);
+        let Some(person) = person else {
+            return Err(Refused::Forbidden("this is for a person who has signed in, not for keys".to_owned()).into());
+        };
+        let user = found(self.store.user(&caller.tenant, &person).await?, "user", &person)?;
+        Ok(OwnView { control: self, user, session })
+    }
+
+    /// The personal key of a user.
+    pub(crate) async fn personal_of(
+        &self,
+        tenant: &Id,
+        user: &Id,
+    ) -> Result<Option<Stored<CredentialRecord>>, StoreError> {
+        let filter =
+            CredentialFilter { creator: Some(user.clone()), ..CredentialFilter::all(tenant.clone(), Kind::Personal) };
+        Ok(self.store.credentials(&filter, Paging { after: None, limit: 1 }).await?.items.pop())
+    }
+
+    /// The rules of a tenant, by which its credentials are shown.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn rules(&self, tenant: &Id) -> Result<TenantRules, CommandError> {
+        let tenant = self.store.tenant(tenant).await?;
+        Ok(tenant.map(|stored| stored.record.rules).unwrap_or_default())
     }
 
     /// The credential that the caller used.
@@ -125,10 +190,23 @@ impl TenantView<'_> {
         Ok(self.control.store.settings(self.id()).await?)
     }
 
+    /// What the tenant has set for one endpoint, which may be named by an alias.
+    pub async fn settings_of(&self, name: &EndpointRef) -> Result<Stored<EndpointSettings>, CommandError> {
+        let service = self.control.store.service(&name.service).await?.map(|stored| stored.record.service);
+        let stable = Catalogue::new(service).stable(name);
+        let of_it = self.settings().await?.into_iter().find(|stored| stored.record.endpoint == stable);
+        found(of_it, "settings for endpoint", name)
+    }
+
     /// The services that the tenant's credentials work on, with their endpoints.
     pub async fn services(&self) -> Result<Vec<Service>, CommandError> {
         let services = self.control.store.services().await?.into_iter().map(|stored| stored.record.service);
         Ok(services.filter(|service| service.tenant.as_ref().is_none_or(|tenant| tenant == self.id())).collect())
+    }
+
+    /// The proxies whose word about clients is believed. A tenant learns of them what concerns its own calls.
+    pub async fn trusted_proxies(&self) -> Result<Vec<Cidr>, CommandError> {
+        Ok(self.control.store.installation().await?.record.trusted_proxies)
     }
 
     /// Groups.
@@ -161,14 +239,16 @@ impl TenantView<'_> {
         found(self.control.store.user(self.id(), id).await?, "user", id)
     }
 
-    /// Keys of a kind that are not deleted.
-    pub async fn keys(
-        &self,
-        kind: Kind,
-        state: Option<portcullis_model::source::CredentialState>,
-        paging: Paging,
-    ) -> Result<Page<Stored<CredentialRecord>>, CommandError> {
-        let filter = CredentialFilter { tenant: self.id().clone(), kind, state };
+    /// Whether a user has a personal key. Nobody but its owner sees more of it.
+    pub async fn has_personal_key(&self, user: &Id) -> Result<bool, CommandError> {
+        Ok(self.control.personal_of(self.id(), user).await?.is_some())
+    }
+
+    /// Keys that are not deleted.
+    pub async fn keys(&self, keys: KeyFilter, paging: Paging) -> Result<Page<Stored<CredentialRecord>>, CommandError> {
+        let ends = keys.expiration.map(|expiration| expiration.ends(self.control.now(), &self.tenant.record.rules));
+        let filter =
+            CredentialFilter { state: keys.state, ends, ..CredentialFilter::all(self.id().clone(), keys.kind) };
         Ok(self.control.store.credentials(&filter, paging).await?)
     }
 
@@ -199,12 +279,36 @@ impl TenantView<'_> {
     }
 
     /// What was done and refused in the tenant, newest first.
-    pub async fn audit(&self, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
-        Ok(self.control.store.audit(Some(self.id()), paging).await?)
+    pub async fn audit(&self, filter: AuditFilter, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
+        let own = AuditFilter { tenant: Some(self.id().clone()), ..filter };
+        Ok(self.control.store.audit(&own, paging).await?)
     }
 
-    fn id(&self) -> &Id {
+    pub(crate) fn id(&self) -> &Id {
         &self.tenant.record.id
+    }
+}
+
+impl OwnView<'_> {
+    /// Who it is.
+    #[must_use]
+    pub fn user(&self) -> &Stored<UserRecord> {
+        &self.user
+    }
+
+    /// When the session ends.
+    #[must_use]
+    pub fn session_ends(&self) -> Option<Expiry> {
+        self.session.credential.expires
+    }
+
+    /// The personal key.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`] where there is none, or where the store fails.
+    pub async fn personal_key(&self) -> Result<Stored<CredentialRecord>, CommandError> {
+        let user = &self.user.record.user;
+        found(self.control.personal_of(&user.tenant, &user.id).await?, "personal-key", &user.id)
     }
 }
 
@@ -238,13 +342,23 @@ impl SystemView<'_> {
     }
 
     /// What was done and refused anywhere, newest first.
-    pub async fn audit(&self, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
-        Ok(self.control.store.audit(None, paging).await?)
+    pub async fn audit(&self, filter: &AuditFilter, paging: Paging) -> Result<Page<AuditRow>, CommandError> {
+        Ok(self.control.store.audit(filter, paging).await?)
     }
 
-    /// Recomputes every chain.
-    pub async fn verify_audit(&self) -> Result<AuditReport, CommandError> {
-        Ok(self.control.store.verify_audit(None).await?)
+    /// A part of the audit, of one tenant or of all, the oldest first.
+    pub async fn export_audit(&self, tenant: Option<&Id>, after: Option<u64>) -> Result<Page<AuditRow>, CommandError> {
+        Ok(self.control.store.export_audit(tenant, after).await?)
+    }
+
+    /// A checkpoint of the audit as it is now.
+    pub async fn checkpoint(&self) -> Result<(Checkpoint, PublicKey), CommandError> {
+        Ok((self.control.sign_checkpoint().await?, self.control.audit_public_key()))
+    }
+
+    /// Recomputes every chain, and compares them with the newest checkpoint.
+    pub async fn verify_audit(&self) -> Result<AuditVerification, CommandError> {
+        self.control.verify_audit().await
     }
 
     /// Decisions, newest first.
@@ -258,6 +372,6 @@ impl SystemView<'_> {
     }
 }
 
-fn found<T>(stored: Option<T>, kind: &'static str, id: &impl ToString) -> Result<T, CommandError> {
+pub(crate) fn found<T>(stored: Option<T>, kind: &'static str, id: &impl ToString) -> Result<T, CommandError> {
     Ok(stored.ok_or_else(|| Refused::NotFound { kind, id: id.to_string() })?)
 }

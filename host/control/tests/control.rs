@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use portcullis_control::store::{Channel, Delivery, GroupKind, Origin, Paging, RecordedOutcome};
+use portcullis_control::store::{AuditFilter, Channel, Delivery, GroupKind, Origin, Paging, RecordedOutcome};
 use portcullis_control::{
     Caller, Command, CommandError, Confirmation, Control, Done, GroupEdit, KeyRef, NewApplication, NewGroup,
     NewManagementKey, NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, OtherKeys, Preset, Refused,
@@ -82,7 +82,13 @@ impl House {
         let made = control.recover("root", expires, OtherKeys::Keep).await.unwrap();
         let house = House { control, engine, root: caller("system", &made.object), folder };
         for tenant in ["acme", "globex"] {
-            let new = NewTenant { id: id(tenant), name: String::new(), modules: vec![Module::IpFilter], key_limit: 3 };
+            let new = NewTenant {
+                id: id(tenant),
+                name: String::new(),
+                modules: vec![Module::IpFilter],
+                key_limit: 3,
+                rules: Default::default(),
+            };
             house.done(Command::CreateTenant(new)).await;
         }
         house.done(Command::CreateService(service("shop"))).await;
@@ -143,7 +149,7 @@ impl House {
 
     async fn newest_audit(&self, tenant: &str) -> (String, String, RecordedOutcome) {
         let view = self.control.tenant_view(&self.root, &id(tenant)).await.unwrap();
-        let row = view.audit(Paging { after: None, limit: 1 }).await.unwrap().items.remove(0);
+        let row = view.audit(AuditFilter::default(), Paging { after: None, limit: 1 }).await.unwrap().items.remove(0);
         (row.action, row.object_kind, row.outcome)
     }
 }
@@ -165,6 +171,7 @@ fn service(name: &str) -> NewService {
             upstream: "http://127.0.0.1:9".to_owned(),
             preserve_host: true,
             response_timeout_s: 30,
+            reserved_prefix: None,
             preflight: None,
         },
         preset: None,
@@ -183,6 +190,7 @@ fn plain(name: &str, path: &str, per_application: bool) -> Endpoint {
         audience: None,
         legacy: false,
         formerly: None,
+        aliases: Vec::new(),
     }
 }
 
@@ -219,7 +227,7 @@ fn admin(name: &str) -> NewUser {
 }
 
 fn rotation() -> Rotation {
-    Rotation { expires: None, confirmation: Confirmation::Confirmed }
+    Rotation { expires: None, overlap_s: 0, confirmation: Confirmation::Confirmed }
 }
 
 const DENIED_REVOKED: Verdict = Verdict::Deny(Reason::CredentialRevoked);
@@ -568,7 +576,7 @@ async fn every_change_and_refusal_is_in_a_chain_that_holds() {
     let view = house.control.system_view(&house.root).unwrap();
     let report = view.verify_audit().await.unwrap();
     assert!(report.is_intact(), "{report:?}");
-    let rows: u64 = report.chains.iter().map(|chain| chain.rows).sum();
+    let rows: u64 = report.report.chains.iter().map(|chain| chain.rows).sum();
     // system tenant, root user, root key, 2 tenants, service, 3 endpoints, 2 groups, key, refusal
     assert_eq!(rows, 13);
 }

@@ -98,12 +98,23 @@ impl Instance {
         self.store.set_epoch_deadline(self.deadlines.load_ticks);
         let head = request.head.get(..MAX_HEAD_BYTES + 1).unwrap_or(request.head);
         let now = request.now.as_secs();
-        let explanation = self.exports.portcullis_policy_gate().call_explain(&mut self.store, head, now)?;
-        if explanation.steps.len() > MAX_STEPS {
-            return Err(Ruined(DecideError::BadAnswer));
+        explained(self.exports.portcullis_policy_gate().call_explain(&mut self.store, head, now)?)
+    }
+
+    pub(crate) fn explain_judged(
+        &mut self,
+        facts: &[u8],
+        now: UnixTime,
+    ) -> Result<Result<Explanation, DecideError>, Ruined> {
+        self.store.set_epoch_deadline(self.deadlines.load_ticks);
+        if facts.len() > MAX_DETAILS_BYTES {
+            return Ok(Err(DecideError::FactsMalformed));
         }
-        let steps = explanation.steps.into_iter().map(bindings::step).collect();
-        Ok(Explanation { decision: checked(explanation.answer)?, steps })
+        let gate = self.exports.portcullis_policy_gate();
+        match gate.call_explain_judged(&mut self.store, facts, now.as_secs())? {
+            Ok(explanation) => explained(explanation).map(Ok),
+            Err(()) => Ok(Err(DecideError::FactsMalformed)),
+        }
     }
 
     pub(crate) fn judge(&mut self, facts: &[u8], now: UnixTime) -> Result<Result<Decision, DecideError>, Ruined> {
@@ -163,6 +174,14 @@ impl Instance {
             credentials: found.credentials,
         })
     }
+}
+
+fn explained(explanation: bindings::gate::Explanation) -> Result<Explanation, Ruined> {
+    if explanation.steps.len() > MAX_STEPS {
+        return Err(Ruined(DecideError::BadAnswer));
+    }
+    let steps = explanation.steps.into_iter().map(bindings::step).collect();
+    Ok(Explanation { decision: checked(explanation.answer)?, steps })
 }
 
 fn checked(answer: bindings::gate::Answer) -> Result<Decision, Ruined> {

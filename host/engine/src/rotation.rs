@@ -130,6 +130,14 @@ impl Engine {
         self.shared.with_instance(|instance| instance.judge(facts, now))?
     }
 
+    /// Authorizes recorded facts as of `now` and tells each step. For people; slower.
+    ///
+    /// # Errors
+    /// As [`Engine::judge`].
+    pub fn explain_judged(&self, facts: &[u8], now: UnixTime) -> Result<Explanation, DecideError> {
+        self.shared.with_instance(|instance| instance.explain_judged(facts, now))?
+    }
+
     /// Loads a base and returns once every instance has it. Requests go on being decided on the old one until then.
     ///
     /// Deltas that were applied since the base's revision are kept: a base may be a compaction of what is in force.

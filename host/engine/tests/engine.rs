@@ -81,6 +81,28 @@ fn without_a_confirmed_policy_everything_is_denied() {
 }
 
 #[test]
+fn judged_facts_are_explained_as_they_are_judged() {
+    let engine = engine(&config(1));
+    let facts = |engine: &Engine| {
+        let mut facts = Vec::new();
+        engine.decide(Request::new(&head(), now())).unwrap().details().facts.pack(&mut facts);
+        facts
+    };
+    let facts = facts(&engine);
+    for _ in 0..2 {
+        let explained = engine.explain_judged(&facts, now()).unwrap();
+        assert_eq!(explained.decision, engine.judge(&facts, now()).unwrap());
+        let last = explained.steps.last().unwrap();
+        let expected = if explained.decision.verdict() == Verdict::Allow { "application" } else { "standing" };
+        assert_eq!(last.check, expected, "{:?}", explained.steps);
+        if explained.decision.verdict() == Verdict::Allow {
+            engine.apply(&set_state(1, CredentialState::Revoked)).unwrap();
+        }
+    }
+    assert_eq!(engine.explain_judged(b"no facts", now()), Err(DecideError::FactsMalformed));
+}
+
+#[test]
 fn a_base_that_is_refused_leaves_the_old_one_in_force() {
     let engine = engine(&config(2));
     let mut damaged = build(&Source { revision: Revision(2), ..source() }).unwrap();

@@ -8,22 +8,33 @@
 //! | module | holds |
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
-//! | [`records`] | audit, decisions, check |
+//! | [`own`] | what a person who has signed in does |
+//! | [`import`] | keys of another system |
+//! | [`audit`], [`refusals`] | the audit, and what comes into it without a command |
+//! | [`records`] | decisions, check |
+//! | [`error_log`], [`client_ip`], [`browse`] | what failed and why, for whoever has to find out |
 //! | [`routes`] | every operation, with what is said of it |
 //! | [`describe`], [`schema`], [`docs`] | the description of it all: OpenAPI 3.1, and a page for people |
 //! | [`extract`], [`lines`] | what comes in |
 //! | [`answer`], [`problem`], [`codes`] | what goes out |
 
 mod answer;
+mod audit;
+mod browse;
+mod client_ip;
 mod codes;
 mod describe;
 mod docs;
+mod error_log;
 mod extract;
+mod import;
 mod keys;
 mod lines;
+mod own;
 mod people;
 mod problem;
 mod records;
+mod refusals;
 mod routes;
 mod schema;
 mod services;
@@ -40,6 +51,7 @@ use axum::response::{IntoResponse as _, Response};
 use portcullis_control::store::{Channel, Origin};
 use portcullis_control::{ADMIN_HOST, ADMIN_SERVICE, Caller, Command, CommandError, Control, Done, Idempotency, Order};
 use portcullis_engine::Engine;
+use portcullis_model::facts::Facts;
 use portcullis_model::head::RequestHead;
 use portcullis_model::id::Revision;
 use portcullis_model::verdict::Reason;
@@ -48,9 +60,11 @@ use tower::ServiceExt as _;
 use self::describe::Document;
 use self::docs::Docs;
 use self::problem::Problem;
+pub(crate) use self::refusals::{Pending, Refusals};
 use crate::clock;
 use crate::enforce::{Denial, Permit, enforce};
 use crate::journal::{DecisionId, Journal};
+use crate::leaked::{self, Reports};
 use crate::metrics::Metrics;
 use crate::proxy::respond;
 
@@ -66,7 +80,9 @@ pub(crate) struct Admin {
     engine: Arc<Engine>,
     control: Arc<Control>,
     journal: Journal,
+    refusals: Arc<Refusals>,
     metrics: Metrics,
+    reports: Reports,
     /// The names by which clients may call it, lower case, without ports.
     hosts: Vec<String>,
     router: Router,
@@ -81,7 +97,9 @@ impl Admin {
         control: Arc<Control>,
         engine: Arc<Engine>,
         journal: Journal,
+        refusals: Arc<Refusals>,
         metrics: Metrics,
+        reports: Reports,
         hosts: &[String],
     ) -> Admin {
         let hosts = LOCAL_HOSTS.iter().map(|&host| host.to_owned()).chain(hosts.iter().cloned()).collect();
@@ -90,7 +108,7 @@ impl Admin {
             .fallback(nothing_here)
             .method_not_allowed_fallback(no_such_method)
             .with_state(Api { control: Arc::clone(&control), engine: Arc::clone(&engine) });
-        Admin { engine, control, journal, metrics, hosts, router, docs: Docs::new(&json) }
+        Admin { engine, control, journal, refusals, metrics, reports, hosts, router, docs: Docs::new(&json) }
     }
 
     /// Answers one request.
@@ -116,9 +134,21 @@ impl Admin {
         if let Some(response) = self.docs.answer(request.method(), request.uri().path()) {
             return response;
         }
+        if request.uri().path() == leaked::PATH && request.method() == Method::POST {
+            let (status, code) = self.reports.take(peer, request.into_body()).await;
+            return if status.is_success() {
+                status.into_response()
+            } else {
+                let detail = "report whole keys as `{\"keys\": [\"ptc_..\"]}`, at most 100 in one report";
+                Problem::new(status, code, detail).into_response()
+            };
+        }
         let permit = match self.decide(peer, secure, &request) {
             Ok(permit) => permit,
-            Err((denial, id)) => return denied(&denial, id),
+            Err((denial, id)) => {
+                self.refusals.note(&denial, id, peer, clock::now());
+                return denied(&denial, id);
+            }
         };
         let Some(caller) = caller(&permit, peer, &request) else {
             let detail = "the gate let this request through without a credential";
@@ -126,6 +156,8 @@ impl Admin {
         };
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Proven(permit.facts().into()));
+        request.extensions_mut().insert(client_ip::Peer(peer.to_canonical()));
         let answered: Result<Response, Infallible> = self.router.clone().oneshot(request).await;
         let Ok(mut response) = answered;
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -194,6 +226,10 @@ impl Admin {
     }
 }
 
+/// The facts of a call of the admin API, packed.
+#[derive(Clone)]
+struct Proven(Arc<[u8]>);
+
 /// The answer to a call that the gate denies: what a stranger is told, and in words what its code means. All of one status and
 /// code have the same words but for the decision's id.
 fn denied(denial: &Denial, id: DecisionId) -> Response {
@@ -226,6 +262,15 @@ fn caller<B>(permit: &Permit, peer: IpAddr, request: &Request<B>) -> Option<Call
 }
 
 impl Api {
+    /// Whether the gate would let the caller get `path` as well: what one endpoint shows of another's is for those alone who
+    /// may use both.
+    fn may_get(&self, Proven(packed): &Proven, path: &str) -> bool {
+        let Ok(facts) = Facts::unpack(packed) else { return false };
+        let mut other = Vec::with_capacity(packed.len() + path.len());
+        Facts { method: "GET", path, ..facts }.pack(&mut other);
+        enforce(self.engine.judge(&other, self.control.now())).is_ok()
+    }
+
     /// Gives an order in the caller's name.
     async fn order(&self, caller: &Caller, if_match: Option<Revision>, command: Command) -> Result<Done, Problem> {
         self.create(caller, if_match, None, command).await

@@ -9,7 +9,7 @@ use portcullis_model::head::HeadTooLarge;
 use portcullis_model::id::Revision;
 use portcullis_model::time::UnixTime;
 
-use crate::client::{Access, Call, Client, path};
+use crate::client::{Access, Call, Client, Scheme, path};
 use crate::error::Error;
 use crate::input::{Inputs, Origin};
 use crate::raw::{self, Connection};
@@ -159,7 +159,8 @@ impl Args {
 
     /// What a server makes of the request, by its own clock unless a time is given.
     fn ask(&self, packed: Packed) -> Result<Explained, Error> {
-        let client = Client::open(self.server.as_ref().and_then(Option::as_deref), &self.access)?;
+        let client =
+            Client::open(self.server.as_ref().and_then(Option::as_deref), &self.access, Scheme::ManagementKey)?;
         let head = match packed {
             Ok(head) => head,
             Err(limit) => return Ok(self.too_large(limit, None)),

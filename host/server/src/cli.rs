@@ -8,8 +8,11 @@
 //! |---|---|
 //! | [`installation`], [`service`], [`endpoint`] | what is guarded |
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
-//! | [`key`] | with which keys |
+//! | [`key`], [`client`] | with which keys |
+//! | [`me`] | what a person does who has signed in |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
+//! | [`error_log`], [`client_ip`] | what failed, and what the node sees of clients |
+//! | [`declared`] | a service or a tenant as one file: export, plan, apply |
 //! | [`completion`] | scripts for shells |
 //! | [`issued`] | secrets, once
 //! | [`confirm`] | asking before what cannot be undone |
@@ -18,14 +21,19 @@
 
 mod application;
 mod audit;
+mod client;
+mod client_ip;
 mod completion;
 mod confirm;
 mod decision;
+mod declared;
 mod endpoint;
+mod error_log;
 mod group;
 mod installation;
 mod issued;
 mod key;
+mod me;
 mod service;
 mod settings;
 mod table;
@@ -39,7 +47,7 @@ use serde_json::{Map, Value, json};
 
 use self::confirm::{Consent, Question};
 use self::table::Column;
-use crate::client::{Access, Answer, Call, Client, ClientError};
+use crate::client::{Access, Answer, Call, Client, ClientError, Scheme};
 use crate::error::Error;
 use crate::{Exit, output};
 
@@ -58,10 +66,17 @@ pub(crate) enum Command {
     Application(application::Args),
     User(user::Args),
     Key(key::Args),
+    Client(client::Args),
+    Me(me::Args),
     Audit(audit::Args),
     Decision(decision::Args),
+    ErrorLog(error_log::Args),
+    ClientIp(client_ip::Args),
     Installation(installation::Args),
     Whoami(whoami::Args),
+    Export(declared::ExportArgs),
+    Plan(declared::PlanArgs),
+    Apply(declared::ApplyArgs),
     Completion(completion::Args),
 }
 
@@ -79,10 +94,17 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Application(args) => application::run(args),
         Command::User(args) => user::run(args),
         Command::Key(args) => key::run(args),
+        Command::Client(args) => client::run(args),
+        Command::Me(args) => me::run(args),
         Command::Audit(args) => return refusal_told(audit::run(args)),
         Command::Decision(args) => decision::run(args),
+        Command::ErrorLog(args) => error_log::run(args),
+        Command::ClientIp(args) => client_ip::run(args),
         Command::Installation(args) => installation::run(args),
         Command::Whoami(args) => whoami::run(args),
+        Command::Export(args) => declared::export(args),
+        Command::Plan(args) => declared::plan(args),
+        Command::Apply(args) => declared::run_apply(args),
         Command::Completion(args) => completion::run(args),
     };
     refusal_told(done.map(|()| Exit::Success))
@@ -141,7 +163,11 @@ struct Session {
 
 impl Session {
     fn open(common: &Common) -> Result<Session, Error> {
-        let client = Client::open(common.server.as_deref(), &common.access)?;
+        Session::open_as(common, Scheme::ManagementKey)
+    }
+
+    fn open_as(common: &Common, scheme: Scheme) -> Result<Session, Error> {
+        let client = Client::open(common.server.as_deref(), &common.access, scheme)?;
         Ok(Session { client, json: common.json })
     }
 
@@ -242,6 +268,12 @@ impl Session {
     fn say(&self, answer: &Value, text: impl FnOnce() -> String) -> Result<(), Error> {
         if self.json { output::say_json(answer) } else { output::say(&text()) }
     }
+}
+
+/// A list of keys, narrowed down.
+fn with_filters(call: Call, state: Option<key::State>, expiration: Option<value::Expiration>) -> Call {
+    let call = state.into_iter().fold(call, |call, state| call.with("state", state.name()));
+    expiration.into_iter().fold(call, |call, expiration| call.with("expiration", expiration.name()))
 }
 
 /// Adds a field to the JSON of arguments.

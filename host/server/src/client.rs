@@ -40,6 +40,8 @@ pub(crate) use self::call::{Call, path};
 pub(crate) use self::error::ClientError;
 
 use self::address::Address;
+pub(crate) use self::key::Scheme;
+
 use self::key::Key;
 use self::problem::Problem;
 use crate::tls;
@@ -56,6 +58,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 pub(crate) struct Client {
     address: Address,
     key: Key,
+    scheme: Scheme,
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Runtime,
 }
@@ -73,7 +76,7 @@ impl Client {
     ///
     /// # Errors
     /// Where one of them is missing or wrong, or the key would travel in clear.
-    pub(crate) fn open(server: Option<&str>, access: &Access) -> Result<Client, ClientError> {
+    pub(crate) fn open(server: Option<&str>, access: &Access, scheme: Scheme) -> Result<Client, ClientError> {
         let address = access.address(server)?;
         let key = access.key()?;
         let runtime =
@@ -81,7 +84,7 @@ impl Client {
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(connector(&address, access.authorities()?)?);
-        Ok(Client { address, key, http, runtime })
+        Ok(Client { address, key, scheme, http, runtime })
     }
 
     /// Makes a call.
@@ -114,7 +117,7 @@ impl Client {
             .uri(uri)
             .header(USER_AGENT, format!("{USER_AGENT_PREFIX}{}", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, "application/json")
-            .header(AUTHORIZATION, self.key.header()?);
+            .header(AUTHORIZATION, self.key.header(self.scheme)?);
         if let Some(media) = call.media() {
             request = request.header(CONTENT_TYPE, media);
         }

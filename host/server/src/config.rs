@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portcullis_control::AuditRetention;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
@@ -30,12 +31,16 @@ const MAX_HOSTS: usize = 64;
 pub(crate) struct Config {
     /// The folder of everything that is kept: database, master key, compiled code.
     pub(crate) data: PathBuf,
+    /// The file of the master key, where it is not the one in the data folder.
+    pub(crate) master_key_file: Option<PathBuf>,
     /// The listener of guarded traffic.
     pub(crate) proxy: ProxyConfig,
     /// The listener of the admin API.
     pub(crate) admin: AdminConfig,
     /// How much is kept of decisions.
     pub(crate) decisions: DecisionsConfig,
+    /// How much is kept of the audit.
+    pub(crate) audit: AuditRetention,
     /// What is logged.
     pub(crate) log: LogConfig,
 }
@@ -127,9 +132,11 @@ impl Config {
         let mut check = Check { faults: Faults::new(path, text), folder };
         let config = Config {
             data: check.data(file.data),
+            master_key_file: check.path("master_key_file", file.master_key_file),
             proxy: check.proxy(file.proxy),
             admin: check.admin(file.admin),
             decisions: check.decisions(file.decisions),
+            audit: check.audit(file.audit),
             log: check.log(file.log),
         };
         check.faults.none_or(config)
@@ -142,12 +149,15 @@ type Setting = Option<Spanned<Value>>;
 #[serde(deny_unknown_fields)]
 struct File {
     data: Setting,
+    master_key_file: Setting,
     #[serde(default)]
     proxy: ProxyFile,
     #[serde(default)]
     admin: AdminFile,
     #[serde(default)]
     decisions: DecisionsFile,
+    #[serde(default)]
+    audit: AuditFile,
     #[serde(default)]
     log: LogFile,
 }
@@ -181,6 +191,13 @@ struct AdminFile {
 struct DecisionsFile {
     keep: Setting,
     queue: Setting,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct AuditFile {
+    retention_days: Setting,
+    retention_entries: Setting,
 }
 
 #[derive(Deserialize, Default)]
@@ -249,6 +266,14 @@ impl Check<'_> {
         DecisionsConfig {
             keep: self.size("decisions.keep", file.keep).unwrap_or(256 << 20),
             queue: self.count("decisions.queue", file.queue, 65_536),
+        }
+    }
+
+    fn audit(&mut self, file: AuditFile) -> AuditRetention {
+        let AuditFile { retention_days, retention_entries } = file;
+        AuditRetention {
+            days: self.maybe_count("audit.retention_days", retention_days),
+            entries: self.maybe_count("audit.retention_entries", retention_entries),
         }
     }
 
@@ -323,6 +348,10 @@ impl Check<'_> {
                 None
             }
         }
+    }
+
+    fn maybe_count(&mut self, key: &str, setting: Setting) -> Option<u64> {
+        setting.is_some().then(|| u64::try_from(self.count(key, setting, 1)).unwrap_or(u64::MAX))
     }
 
     fn count(&mut self, key: &str, setting: Setting, default: usize) -> usize {

@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use portcullis_control::store::{Channel, Delivery, GroupKind, Origin, Paging};
 use portcullis_control::{
-    Caller, Command, CommandError, Confirmation, Control, Issued, KeyRef, NewGroup, NewService, NewTenant,
-    NewTenantKey, Order, OtherKeys, Preset, Rotation, SYSTEM_TENANT, ServiceEdit,
+    Caller, Command, CommandError, Confirmation, Control, Issued, KeyFilter, KeyRef, NewGroup, NewService, NewTenant,
+    NewTenantKey, Order, OtherKeys, Preset, Rotation, RulesEdit, SYSTEM_TENANT, ServiceEdit,
 };
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
@@ -100,6 +100,7 @@ impl SetUp<'_> {
             upstream: format!("http://{upstream}"),
             preserve_host: true,
             response_timeout_s: 30,
+            reserved_prefix: None,
             preflight: None,
         };
         let service = id(SERVICE)?;
@@ -115,6 +116,7 @@ impl SetUp<'_> {
             name: "Acme".to_owned(),
             modules: vec![Module::IpFilter],
             key_limit: 10,
+            rules: RulesEdit::default(),
         }))
         .await?;
         let hosts = ["localhost", "127.0.0.1", "[::1]"].map(|host| HostPattern::try_from(host.to_owned()));
@@ -149,11 +151,12 @@ impl SetUp<'_> {
     async fn key(&self, name: &str, allowlist: &[&'static str]) -> Result<SecretString, DemoError> {
         let tenant = id(TENANT)?;
         let view = self.control.tenant_view(&self.caller, &tenant).await?;
-        let active = Some(portcullis_model::source::CredentialState::Active);
-        let keys = view.keys(Kind::Tenant, active, Paging { after: None, limit: 200 }).await?.items;
+        let state = Some(portcullis_model::source::CredentialState::Active);
+        let filter = KeyFilter { kind: Kind::Tenant, state, expiration: None };
+        let keys = view.keys(filter, Paging { after: None, limit: 200 }).await?.items;
         if let Some(stored) = keys.into_iter().find(|stored| stored.record.name == name) {
             let key = KeyRef { tenant, kind: Kind::Tenant, id: stored.record.credential.id };
-            let rotation = Rotation { expires: None, confirmation: Confirmation::Confirmed };
+            let rotation = Rotation { expires: None, overlap_s: 0, confirmation: Confirmation::Confirmed };
             return self::key(self.order(Command::RotateKey(key, rotation)).await?);
         }
         let ranges: Result<Vec<Cidr>, DemoError> =

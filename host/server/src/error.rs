@@ -12,7 +12,7 @@ use portcullis_model::source::SOURCE_FORMAT;
 
 use crate::client::ClientError;
 use crate::input::Origin;
-use crate::output::Destination;
+use crate::output::{Destination, Visible};
 
 /// Why a command did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +159,18 @@ pub(crate) enum Error {
     /// No key was made.
     #[error("{0}")]
     Recover(Box<crate::recover::RecoverError>),
+    /// The master key is as it was.
+    #[error("{0}")]
+    Secrets(Box<crate::secrets::SecretsError>),
+    /// A file with a part of the audit cannot be looked at.
+    #[error(transparent)]
+    Evidence(#[from] crate::evidence::EvidenceError),
+    /// What a server answered is no part of the audit.
+    #[error("the server's answer is no part of an audit: check that the server and this program are of one version")]
+    NoEvidence,
+    /// Old entries were removed while others were read.
+    #[error("the server removed old entries while they were read: do it once more")]
+    Moved,
 
     /// The output cannot be written.
     #[error("cannot write {to}: {source}: check the folder, its permissions and its free space")]
@@ -230,6 +242,124 @@ pub(crate) enum Error {
         /// The id.
         id: Id,
     },
+    /// Not the TOML that a declared service or tenant is.
+    #[error("{from} line {line} column {column}: {what}: correct it there, nothing was changed")]
+    Toml {
+        /// The file.
+        from: Origin,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What the parser said.
+        what: String,
+    },
+    /// A file of another format.
+    #[error("{from} has format {found}, this build reads {known}: use the portcullis that it was written for")]
+    FileFormat {
+        /// The file.
+        from: Origin,
+        /// What it says.
+        found: u32,
+        /// What this build reads.
+        known: u32,
+    },
+    /// A file that is about nothing, or about two things.
+    #[error("{from} has neither `[service]` nor `[tenant]`, or both: give it one of them")]
+    FileSubject {
+        /// The file.
+        from: Origin,
+    },
+    /// A record twice in a list.
+    #[error("{from}: `{list}` has `{id}` twice: take one of them out, nothing was changed")]
+    FileTwice {
+        /// The file.
+        from: Origin,
+        /// The list.
+        list: &'static str,
+        /// The record.
+        id: String,
+    },
+    /// A record that has no form in the file.
+    #[error("what the server has cannot be written as TOML: {what}: report it")]
+    Unwritable {
+        /// What the writer said.
+        what: String,
+    },
+    /// What a server answered is no such record.
+    #[error("the server's answer is no record of this version: {what}: use the portcullis of the server's version")]
+    NoRecord {
+        /// What the parser said.
+        what: String,
+    },
+    /// Nothing of that name.
+    #[error("there is no {what}, or none that this key may see")]
+    NothingToExport {
+        /// What was asked for.
+        what: String,
+    },
+    /// The plan is another one by now.
+    #[error(
+        "the plan is `{now}` by now, not `{asked}`: something was changed since, so look at `portcullis plan` again; nothing was changed"
+    )]
+    OtherPlan {
+        /// The plan that was asked for.
+        asked: String,
+        /// The plan there is.
+        now: String,
+    },
+    /// A file that asks for what cannot be done.
+    #[error("the file cannot be applied, nothing was changed{}", each_line(what))]
+    CannotApply {
+        /// What cannot be done.
+        what: Vec<String>,
+    },
+    /// A step that was not taken.
+    #[error("{step}: {source}; {}", steps_done(done))]
+    ApplyStopped {
+        /// The step.
+        step: String,
+        /// What was done before.
+        done: Vec<String>,
+        /// Why it ended.
+        source: Box<Error>,
+    },
+    /// Lines that are no keys.
+    #[error("{from} has {}: correct them, {}{}", line_count(*count), import_stood(*imported), line_faults(faults, *count))]
+    Lines {
+        /// The file.
+        from: Origin,
+        /// How many there are.
+        count: usize,
+        /// The first of them, by their number.
+        faults: Vec<(u64, String)>,
+        /// How many keys had been imported before.
+        imported: u64,
+    },
+    /// A file with nothing in it.
+    #[error("{from} has no keys: give a file with one JSON object a line, nothing was imported")]
+    NoLines {
+        /// The file.
+        from: Origin,
+    },
+    /// An import that ended before its end.
+    #[error("{source}; {imported} keys were imported before, in whole calls: run the same command again to go on")]
+    ImportStopped {
+        /// How many keys had been imported.
+        imported: u64,
+        /// Why it ended.
+        source: Box<Error>,
+    },
+    /// More keys than the tenant has room for.
+    #[error("{keys} keys are in the file and the limit of tenant `{tenant}` leaves room for {room}: have it raised")]
+    NoRoom {
+        /// The tenant.
+        tenant: Id,
+        /// How many keys there are.
+        keys: u64,
+        /// How many more there may be.
+        room: u64,
+    },
     /// Options that do not go together.
     #[error("{what}: {fix}")]
     Options {
@@ -293,7 +423,20 @@ pub(crate) enum Error {
 impl Error {
     /// Whether a server has understood what was asked and refused it.
     pub(crate) fn is_refusal(&self) -> bool {
-        if let Error::Client(error) = self { error.is_refusal() } else { matches!(self, Error::NoSuchKey { .. }) }
+        if let Error::Client(error) = self {
+            return error.is_refusal();
+        }
+        if let Error::ImportStopped { source, .. } | Error::ApplyStopped { source, .. } = self {
+            return source.is_refusal();
+        }
+        matches!(
+            self,
+            Error::NoSuchKey { .. }
+                | Error::NoRoom { .. }
+                | Error::NothingToExport { .. }
+                | Error::OtherPlan { .. }
+                | Error::CannotApply { .. }
+        )
     }
 }
 
@@ -301,6 +444,39 @@ impl From<crate::recover::RecoverError> for Error {
     fn from(error: crate::recover::RecoverError) -> Self {
         Error::Recover(Box::new(error))
     }
+}
+
+impl From<crate::secrets::SecretsError> for Error {
+    fn from(error: crate::secrets::SecretsError) -> Self {
+        Error::Secrets(Box::new(error))
+    }
+}
+
+fn each_line(what: &[String]) -> String {
+    what.iter().map(|line| format!("\n  {}", Visible(line))).collect()
+}
+
+fn steps_done(done: &[String]) -> String {
+    match done {
+        [] => "nothing was changed".to_owned(),
+        done => format!("the steps before it are done:{}", each_line(done)),
+    }
+}
+
+fn line_count(count: usize) -> String {
+    if count == 1 { "a line that is no key".to_owned() } else { format!("{count} lines that are no keys") }
+}
+
+fn import_stood(imported: u64) -> String {
+    if imported == 0 { "nothing was imported".to_owned() } else { format!("{imported} keys were imported before") }
+}
+
+fn line_faults(faults: &[(u64, String)], count: usize) -> String {
+    let mut text: String = faults.iter().map(|(line, what)| format!("\n  line {line}: {what}")).collect();
+    if count > faults.len() {
+        text.push_str("\n  ...");
+    }
+    text
 }
 
 fn format_fix(found: u64) -> &'static str {

@@ -12,12 +12,14 @@
 //! | [`report`] | a verdict explained, for people and as JSON |
 //! | [`policy`] | making and reading policies: build, inspect, diff |
 //! | [`document`] | a file as the policy, delta or source that it holds |
+//! | [`evidence`] | the audit as files, checked without a server |
 //! | [`input`], [`output`] | files and the standard streams |
 //! | [`error`] | everything that can go wrong, each with its remedy |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests"))]
 
 mod admin;
+mod audit_keeper;
 mod check;
 mod cli;
 mod client;
@@ -27,9 +29,13 @@ mod demo;
 mod document;
 mod enforce;
 mod error;
+mod evidence;
+mod failures;
 mod input;
 mod journal;
+mod leaked;
 mod listen;
+mod master_key;
 mod metrics;
 mod output;
 mod policy;
@@ -39,8 +45,10 @@ mod recover;
 mod report;
 mod request;
 mod sandbox;
+mod secrets;
 mod serve;
 mod tls;
+mod usage;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -79,6 +87,7 @@ enum Command {
     Policy(policy::Args),
     Serve(serve::Args),
     Recover(recover::Args),
+    Secrets(secrets::Args),
     #[command(flatten)]
     OnServer(Box<cli::Command>),
 }
@@ -123,6 +132,7 @@ fn run(command: Command) -> Result<Exit, Error> {
         Command::Policy(args) => policy::run(&args),
         Command::Serve(args) => Ok(serve::run(&args)?),
         Command::Recover(args) => Ok(recover::run(&args)?),
+        Command::Secrets(args) => Ok(secrets::run(&args)?),
         Command::OnServer(command) => cli::run(&command),
     }
 }

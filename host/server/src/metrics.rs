@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     tunnels: Gauge<i64, AtomicI64>,
     cut_streams: Counter,
     journal_gaps: Counter,
+    error_log_dropped: Counter,
     revision: Gauge<i64, AtomicI64>,
     confirmed: Gauge<i64, AtomicI64>,
 }
@@ -129,6 +130,11 @@ impl Metrics {
                 "journal_gaps",
                 "Decisions whose record was not kept because the queue was full",
             ),
+            error_log_dropped: counter(
+                &mut registry,
+                "error_log_dropped",
+                "Failed calls that the error log did not take because there were too many or the store failed",
+            ),
             revision: gauge(&mut registry, "policy_revision", "The revision of the policy in force"),
             confirmed: gauge(
                 &mut registry,
@@ -203,6 +209,16 @@ impl Metrics {
     /// The record of a decision was not kept.
     pub(crate) fn journal_gap(&self) {
         self.journal_gaps.inc();
+    }
+
+    /// A failed call is not in the error log.
+    pub(crate) fn failure_dropped(&self) {
+        self.error_log_dropped.inc();
+    }
+
+    /// Failed calls are not in the error log.
+    pub(crate) fn failures_dropped(&self, count: usize) {
+        self.error_log_dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// Counts a connection until what is given back is dropped.

@@ -103,6 +103,32 @@ pub(crate) fn write_bytes(to: &Destination, bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
+/// Writes what `write` writes, as it comes: into a file that is there whole or not at all, or to standard output.
+///
+/// # Errors
+/// What `write` says, or where it cannot be written; a file that was there before is then as it was.
+pub(crate) fn stream(
+    to: &Destination,
+    write: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let failed = |source| Error::Write { to: to.clone(), source };
+    let Destination::File(path) = to else {
+        let mut stdout = io::stdout().lock();
+        write(&mut |bytes| stdout.write_all(bytes).map_err(failed))?;
+        return stdout.flush().map_err(failed);
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // What the audit says of people is for its owner's eyes.
+    let permissions = Permissions::from_mode(0o600);
+    let made = tempfile::Builder::new().prefix(".portcullis-").permissions(permissions).tempfile_in(folder);
+    let mut file = io::BufWriter::new(made.map_err(failed)?);
+    write(&mut |bytes| file.write_all(bytes).map_err(failed))?;
+    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
 /// Puts a file in the place of `path` that has all the bytes, or leaves what is there.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

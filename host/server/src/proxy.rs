@@ -33,10 +33,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::header::EXPECT;
 use http::request::Parts;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Method, Request, Response};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::{Service as HttpService, service_fn};
+use portcullis_control::WireBody;
 use portcullis_engine::{Engine, Request as Question};
 use portcullis_model::verdict::Reason;
 use tokio::sync::watch;
@@ -49,7 +51,9 @@ use self::judge::Judge;
 pub(crate) use self::routing::{Preflight, Routing, Service, Upstream};
 use crate::clock;
 use crate::enforce::{Cause, Denial, Permit, enforce};
+use crate::failures::Failures;
 use crate::journal::{DecisionId, Journal, Kept};
+use crate::leaked::Reports;
 use crate::listen::Connection;
 use crate::metrics::Metrics;
 
@@ -63,6 +67,10 @@ pub(crate) struct Wiring {
     pub(crate) revisions: watch::Receiver<u64>,
     /// Where decisions are recorded.
     pub(crate) journal: Journal,
+    /// Where failed calls go.
+    pub(crate) failures: Failures,
+    /// Where leaked keys are reported.
+    pub(crate) reports: Reports,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// The bounds of what is forwarded.
@@ -85,6 +93,8 @@ pub(crate) struct Proxy {
     engine: Arc<Engine>,
     routing: Arc<ArcSwap<Routing>>,
     journal: Journal,
+    failures: Failures,
+    reports: Reports,
     metrics: Metrics,
     bounds: Bounds,
     clients: Clients,
@@ -96,6 +106,15 @@ struct Decided {
     outcome: Result<Permit, Denial>,
     /// The service, where the gate found one that has an upstream.
     service: Option<Arc<Service>>,
+    /// The head as the gate got it, should the call fail; empty where it could not be packed.
+    head: Box<[u8]>,
+}
+
+/// What is kept of a request until it is known whether the call fails.
+struct Asked {
+    recorded: DecisionId,
+    /// As in [`Decided`].
+    head: Box<[u8]>,
 }
 
 impl Proxy {
@@ -104,10 +123,10 @@ impl Proxy {
     /// # Errors
     /// Where the clients for upstreams cannot be made.
     pub(crate) fn new(wiring: Wiring) -> Result<Arc<Self>, ClientsError> {
-        let Wiring { engine, routing, revisions, journal, metrics, bounds, clients } = wiring;
+        let Wiring { engine, routing, revisions, journal, failures, reports, metrics, bounds, clients } = wiring;
         let clients = Clients::new(clients)?;
         let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
-        Ok(Arc::new(Proxy { engine, routing, journal, metrics, bounds, clients, judge }))
+        Ok(Arc::new(Proxy { engine, routing, journal, failures, reports, metrics, bounds, clients, judge }))
     }
 
     /// The service of one connection.
@@ -131,19 +150,28 @@ impl Proxy {
 
     async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Outgoing> {
         let (parts, body) = request.into_parts();
-        let Decided { outcome, service } = self.decide(&parts, peer);
+        let Decided { outcome, service, head } = self.decide(&parts, peer);
         let response = match (outcome, service) {
             (Ok(permit), Some(service)) => {
                 self.metrics.allowed();
                 let recorded = self.record(0, permit.packed());
-                self.forward(permit, recorded, service, peer, parts, body).await
+                self.forward(permit, Asked { recorded, head }, service, peer, parts, body).await
             }
             (Ok(permit), None) => {
                 // Not reached: a permit without a service has been turned into a denial. Were it, it would be one.
                 drop(permit);
-                self.denied(&Denial::of(Reason::ServiceUnknown), None, &parts)
+                self.denied(&Denial::of(Reason::ServiceUnknown), None, &parts).0
             }
-            (Err(denial), service) => self.denied(&denial, service.as_deref(), &parts),
+            (Err(denial), Some(service)) if is_report(&denial, &service, &parts) => {
+                let recorded = self.record(denial.cause().number(), denial.packed());
+                let (status, code) = self.reports.take(peer.address, body).await;
+                if status.is_success() { respond::accepted(recorded) } else { respond::problem(status, code, recorded) }
+            }
+            (Err(denial), service) => {
+                let (response, recorded) = self.denied(&denial, service.as_deref(), &parts);
+                self.failed(&denial, &Asked { recorded, head }, &parts, body, &response);
+                response
+            }
         };
         self.metrics.responded(response.status());
         response
@@ -154,7 +182,7 @@ impl Proxy {
         thread_local! {
             static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        let denied = |reason| Decided { outcome: Err(Denial::of(reason)), service: None };
+        let denied = |reason| Decided { outcome: Err(Denial::of(reason)), service: None, head: Box::default() };
         PACKED.with_borrow_mut(|packed| {
             if let Err(reason) = head::pack(parts, peer, packed) {
                 return denied(reason);
@@ -170,26 +198,49 @@ impl Proxy {
                         // The admin API is a service of the same policy. Here it must look like none at all, whatever
                         // the gate says of the request.
                         let outcome = Err(Denial::instead(Reason::ServiceUnknown, decision));
-                        return Decided { outcome, service: None };
+                        return Decided { outcome, service: None, head: packed.as_slice().into() };
                     }
                     service
                 }
                 Err(_) => None,
             };
-            Decided { outcome: enforce(answer), service }
+            Decided { outcome: enforce(answer), service, head: packed.as_slice().into() }
         })
     }
 
-    fn denied(&self, denial: &Denial, service: Option<&Service>, parts: &Parts) -> Response<Outgoing> {
+    fn denied(&self, denial: &Denial, service: Option<&Service>, parts: &Parts) -> (Response<Outgoing>, DecisionId) {
         self.metrics.denied(denial.cause());
         let recorded = self.record(denial.cause().number(), denial.packed());
         if denial.cause() == Cause::Gate(Reason::CredentialMissing)
             && let Some(preflight) = service.and_then(|service| service.preflight.as_ref())
             && let Some(answer) = preflight::answer(preflight, parts, recorded)
         {
-            return answer;
+            return (answer, recorded);
         }
-        respond::denied(denial, recorded)
+        (respond::denied(denial, recorded), recorded)
+    }
+
+    /// Takes note of a denied request, with its body where its sender is known. The answer does not wait for that.
+    fn failed(&self, denial: &Denial, asked: &Asked, parts: &Parts, body: Incoming, response: &Response<Outgoing>) {
+        if response.status().is_success() {
+            return;
+        }
+        let Asked { recorded, head } = asked;
+        let Some(failed) = self.failures.failed(denial.packed(), head, *recorded, denial.cause().name(), response)
+        else {
+            return;
+        };
+        let answer = response.body().kept();
+        if body.is_end_stream() {
+            failed.end(WireBody::Empty, answer);
+        } else if !failed.is_proven() {
+            failed.end(WireBody::Unread("nobody has proven who sent it"), answer);
+        } else if parts.headers.contains_key(EXPECT) {
+            // Reading would ask the client for what is denied (RFC 9110 section 10.1.1).
+            failed.end(WireBody::Unread("the client waited to be asked for it"), answer);
+        } else {
+            failed.end_after(body, answer);
+        }
     }
 
     /// INVARIANT (recorded-first): a request is acted on only after this, and whoever acts on it asks for the id.
@@ -200,6 +251,14 @@ impl Proxy {
         }
         id
     }
+}
+
+/// Whether a request reports leaked keys. The gate denies it, for it has no credential; the proxy itself answers it.
+fn is_report(denial: &Denial, service: &Service, parts: &Parts) -> bool {
+    denial.cause() == Cause::Gate(Reason::CredentialMissing)
+        && parts.method == Method::POST
+        && parts.uri.query().is_none()
+        && service.leaked.as_deref() == Some(parts.uri.path())
 }
 
 #[cfg(test)]

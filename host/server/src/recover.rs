@@ -6,10 +6,11 @@ use std::sync::Arc;
 use portcullis_control::{CommandError, Control, OtherKeys};
 use portcullis_model::time::{Expiry, UnixTime};
 use secrecy::ExposeSecret as _;
+use secrecy::zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::serve::{self, ServeError};
-use crate::{Exit, clock, output};
+use crate::{Exit, clock, master_key, output};
 
 /// How long the key lives where nothing is said, in seconds: 90 days.
 const USUAL_LIFE_S: u64 = 90 * 86_400;
@@ -65,10 +66,14 @@ pub(crate) enum RecoverError {
 /// # Errors
 /// Where no key was made, or it could not be shown.
 pub(crate) fn run(args: &Args) -> Result<Exit, RecoverError> {
-    let data = match (&args.config, &args.data) {
-        (Some(config), _) => Config::read(config).map_err(ServeError::from)?.data,
-        (None, data) => data.clone().unwrap_or_default(),
+    let (data, file) = match (&args.config, &args.data) {
+        (Some(config), _) => {
+            let config = Config::read(config).map_err(ServeError::from)?;
+            (config.data, config.master_key_file)
+        }
+        (None, data) => (data.clone().unwrap_or_default(), None),
     };
+    let source = master_key::source(&data, file.as_ref()).map_err(ServeError::from)?;
     let now = clock::now();
     let usual = || UnixTime::from_secs(now.as_secs() + USUAL_LIFE_S).map_or(Expiry::at(UnixTime::MAX), Expiry::at);
     let expires = args.expires.unwrap_or_else(usual);
@@ -79,12 +84,13 @@ pub(crate) fn run(args: &Args) -> Result<Exit, RecoverError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let issued = runtime.block_on(async {
         let engine = Arc::new(serve::engine(&data).map_err(ServeError::from)?);
-        let control = Control::open(&data, engine, clock::now, Box::new(|_| {})).await.map_err(ServeError::from)?;
+        let opened = Control::open_under(&source, &data, engine, clock::now, Box::new(|_| {})).await;
+        let control = opened.map_err(ServeError::from)?;
         let done = control.recover(&args.name, expires, others).await?;
         control.close().await;
         done.issued.ok_or(RecoverError::NoKey)
     })?;
     output::say_aside("Superuser key, shown this once:\n")?;
-    output::say(&format!("{}\n", issued.key.expose_secret()))?;
+    output::say(&Zeroizing::new(format!("{}\n", issued.key.expose_secret())))?;
     Ok(Exit::Success)
 }

@@ -1,7 +1,7 @@
 //! `portcullis serve`: the whole server, from its configuration to its end.
 //!
 //! What runs: the proxy's listener, the admin API's listener, the task that writes decisions, the task that keeps the policy
-//! confirmed and compact, one task for each certificate. They end in this order: no new connections, requests drained, the
+//! confirmed and compact, the one that keeps the audit, one task for each certificate. They end in this order: no new connections, requests drained, the
 //! last decisions written, the store closed.
 
 use std::net::SocketAddr;
@@ -18,14 +18,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Refusals};
+use crate::audit_keeper;
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use crate::demo::{self, Demo, DemoError};
 use crate::journal::{self, Batches};
 use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
 use crate::metrics::Metrics;
 use crate::proxy::{Bounds, ClientSettings, ClientsError, Preflight, Proxy, Routing, Service, Upstream, Wiring};
-use crate::{Exit, clock, tls};
+use crate::usage::Usage;
+use crate::{Exit, clock, failures, leaked, master_key, tls};
 
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
@@ -104,6 +106,8 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
+    TwoMasterKeys(#[from] master_key::TwoMasterKeys),
+    #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
     Clients(#[from] ClientsError),
@@ -181,15 +185,22 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let current = Arc::new(ArcSwap::from_pointee(Routing::default()));
     let routes = Arc::clone(&current);
     let deliver = Box::new(move |deliveries: &Deliveries| routes.store(Arc::new(routing(deliveries))));
-    let control = Control::open(&config.data, Arc::clone(&engine), clock::now, deliver).await?;
+    let source = master_key::source(&config.data, config.master_key_file.as_ref())?;
+    let control = Control::open_under(&source, &config.data, Arc::clone(&engine), clock::now, deliver).await?;
+    drop(source);
     let demo = if is_demo { Some(demo::set_up(&control, clock::now()).await?) } else { None };
     let (journal, batches) = journal::channel(config.decisions.queue);
+    let (failures, captured) = failures::channel(control.error_log_rules(), metrics.clone());
+    let usage = Usage::default();
 
+    let (reports, inbox) = leaked::channel();
     let proxy = Proxy::new(Wiring {
+        reports: reports.clone(),
         engine: Arc::clone(&engine),
         routing: current,
         revisions: control.enforced(),
         journal: journal.clone(),
+        failures,
         metrics: metrics.clone(),
         bounds: Bounds { idle_timeout: config.proxy.idle_timeout, request_body_limit: config.proxy.request_body_limit },
         clients: ClientSettings {
@@ -199,11 +210,14 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
             authorities: config.proxy.upstream_ca.clone(),
         },
     })?;
+    let refusals = Arc::new(Refusals::new());
     let admin = Arc::new(Admin::new(
         Arc::clone(&control),
         Arc::clone(&engine),
         journal.clone(),
+        Arc::clone(&refusals),
         metrics.clone(),
+        reports,
         &config.admin.hosts,
     ));
 
@@ -211,8 +225,12 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         tokio::spawn(identity.clone().follow(tls::POLL_INTERVAL));
     }
     tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
+    let reported = tokio::spawn(inbox.work(Arc::clone(&control)));
     tokio::spawn(prune(Arc::clone(&control), config.decisions.keep));
-    let written = tokio::spawn(write_decisions(Arc::clone(&control), batches));
+    let kept = tokio::spawn(audit_keeper::keep(Arc::clone(&control), Arc::clone(&refusals), config.audit));
+    let written = tokio::spawn(write_decisions(Arc::clone(&control), batches, usage.clone()));
+    let logged = tokio::spawn(captured.write(Arc::clone(&control)));
+    tokio::spawn(usage.clone().keep_written(Arc::clone(&control)));
 
     let addresses = (traffic.address(), administration.address());
     let shutdown = Shutdown::new();
@@ -232,6 +250,12 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     end(serving).await;
     end(administering).await;
     end(written).await;
+    end(logged).await;
+    usage.write(&control).await;
+    // What was reported and is not ended yet has to be reported again: a shutdown does not wait for a store that fails.
+    reported.abort();
+    kept.abort();
+    audit_keeper::end(&control, &refusals).await;
     control.close().await;
     tracing::info!(cut, "stopped");
     why.map_or(Ok(()), |why| Err(ServeError::Stopped(why)))
@@ -298,6 +322,7 @@ fn service(delivery: &Delivery) -> Option<Service> {
         upstream: Upstream::parse(&delivery.upstream).ok()?,
         preserve_host: delivery.preserve_host,
         response_timeout: Duration::from_secs(delivery.response_timeout_s.into()),
+        leaked: delivery.reserved_prefix.as_ref().map(|prefix| format!("{prefix}{}", leaked::PATH)),
         preflight,
     })
 }
@@ -335,9 +360,10 @@ async fn prune(control: Arc<Control>, keep_bytes: u64) {
 
 /// Writes decisions until every journal is gone. What the store does not take is tried once more after a rest, then given up
 /// as a gap: the queue must not stand still for good, and the gap says how many are missing.
-async fn write_decisions(control: Arc<Control>, mut batches: Batches) {
+async fn write_decisions(control: Arc<Control>, mut batches: Batches, usage: Usage) {
     let mut lost: Option<Gap> = None;
     while let Some(batch) = batches.next().await {
+        usage.count(&batch.records);
         let gaps: Vec<Gap> = lost.into_iter().chain(batch.gap).collect();
         let mut kept = control.keep_decisions(&batch.records, &gaps).await;
         if kept.is_err() {

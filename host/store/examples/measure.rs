@@ -51,6 +51,7 @@ async fn fill(store: &Store, tenant: &Id, count: u64) -> anyhow::Result<()> {
         state: TenantState::Active,
         modules: Vec::new(),
         key_limit: u32::MAX,
+        rules: Default::default(),
     };
     store.commit(&change(store, vec![Write::PutTenant(record)], tenant).await?).await?;
     let began = Instant::now();
@@ -77,14 +78,17 @@ async fn writes(store: &Store, tenant: &Id, count: u64) -> anyhow::Result<()> {
 
 async fn reads(store: &Store, tenant: &Id, count: u64) -> anyhow::Result<()> {
     for (name, state) in [("any", None), ("active", Some(CredentialState::Active))] {
-        let filter = CredentialFilter { tenant: tenant.clone(), kind: Kind::Tenant, state };
+        let filter = CredentialFilter { state, ..CredentialFilter::all(tenant.clone(), Kind::Tenant) };
         for (place, after) in [("first", None), ("middle", Some(count / 2))] {
             let began = Instant::now();
             let page = store.credentials(&filter, Paging { after, limit: MAX_PAGE }).await?;
             println!("{place} page of {} credentials, {name} state: {:.2?}", page.items.len(), began.elapsed());
         }
     }
-    let filter = CredentialFilter { tenant: tenant.clone(), kind: Kind::Tenant, state: Some(CredentialState::Revoked) };
+    let filter = CredentialFilter {
+        state: Some(CredentialState::Revoked),
+        ..CredentialFilter::all(tenant.clone(), Kind::Tenant)
+    };
     let began = Instant::now();
     let page = store.credentials(&filter, Paging { after: None, limit: MAX_PAGE }).await?;
     println!("page of {} revoked credentials: {:.2?}", page.items.len(), began.elapsed());
@@ -152,5 +156,6 @@ fn key(tenant: &Id, number: u64) -> anyhow::Result<CredentialRecord> {
         created_by: Actor { tenant: tenant.clone(), credential: Some("root".parse()?), user: Some("admin".parse()?) },
         sealed_key: None,
         sealed_secret: None,
+        terms: None,
     })
 }

@@ -83,6 +83,17 @@ pub enum StoreError {
     /// Another program holds the database.
     #[error("the database is locked by another program")]
     Locked,
+    /// The newest checkpoint of the audit was not signed by this installation's key, so nothing is signed after it.
+    #[error("the checkpoint of the audit is not the one that was signed: somebody has changed the database")]
+    Unsigned,
+    /// A sealed secret does not open, so nothing was sealed anew.
+    #[error(
+        "a sealed secret of `{place}` does not open: it was changed, or the master key is not the one it was sealed under"
+    )]
+    Sealed {
+        /// Where it belongs.
+        place: String,
+    },
     /// A row holds what no version of Portcullis writes.
     #[error("the database is damaged: {0}")]
     Damaged(String),

@@ -7,8 +7,10 @@
 //! |---|---|
 //! | `record` | the records and the writes that change them |
 //! | `change` | what is written and read as a whole |
-//! | `audit` | entries, and the chain of hashes they stand in |
+//! | `audit` | entries, the chain of hashes they stand in, and what the chains are checked by |
 //! | `decision`, `block` | records of decisions, and how they are packed |
+//! | `error_log` | calls that failed, and what tenants set for them |
+//! | `usage` | when secrets were used last |
 //! | `sqlite` | [`Store`]: the file, its one writer, its readers |
 
 mod audit;
@@ -16,15 +18,24 @@ mod block;
 mod change;
 mod decision;
 mod error;
+mod error_log;
 mod record;
 mod sqlite;
+mod usage;
 
-pub use audit::{AuditFault, AuditReport, AuditRow, ChainReport, Entry, Outcome, RecordedOutcome, RowHash};
+pub use audit::{
+    Against, Anchor, AuditFault, AuditFilter, AuditReport, AuditRow, ChainCheck, ChainMark, ChainReport, Checkpoint,
+    CheckpointDigest, Checkpointed, Entry, Notary, Outcome, OutcomeFilter, Pruned, RecordedOutcome, RowHash, Signature,
+    Stub,
+};
 pub use change::{Change, FIRST_REVISION, Fresh, GroupUse, Referring, Remember, Remembered, Snapshot};
 pub use decision::{DecisionFilter, DecisionItem, DecisionRecord, Gap, Which};
 pub use error::{OpenError, StoreError};
+pub use error_log::{ErrorEntry, ErrorFilter, ErrorLogSettings, NewErrorEntry, Redactions, USUAL_ERROR_ENTRIES};
 pub use record::{
-    Actor, ApplicationRecord, Channel, CredentialFilter, CredentialRecord, Delivery, GroupKind, GroupRecord, MAX_PAGE,
-    Origin, Page, Paging, Preflight, ServiceRecord, Stored, TenantRecord, UserRecord, Write,
+    Actor, ApplicationRecord, CatalogueMark, Channel, ClientTerms, CredentialFilter, CredentialRecord, Delivery, Ends,
+    GroupKind, GroupRecord, MAX_PAGE, Origin, Page, Paging, Preflight, ServiceRecord, Stored, TakenDigest,
+    TenantRecord, TenantRules, UserRecord, Write,
 };
-pub use sqlite::Store;
+pub use sqlite::{AuditKey, EXPORT_ROWS, Retention, Store};
+pub use usage::{SecretUse, SecretUsed};

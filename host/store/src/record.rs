@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use portcullis_model::credential::Kind;
+use portcullis_model::credential::{Kind, SecretDigest};
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{
     Application, Credential, EndpointSettings, Group, Installation, Module, Service, TenantState, User,
 };
 use portcullis_model::time::UnixTime;
 use serde::{Deserialize, Serialize};
+
+use crate::error_log::ErrorLogSettings;
 
 /// A record as it is stored, with the revision that changed it last: what `If-Match` is compared with.
 #[derive(Clone, PartialEq, Debug)]
@@ -30,6 +32,25 @@ pub struct ServiceRecord {
     pub name: String,
     /// Where its requests go.
     pub delivery: Delivery,
+    /// Which catalogue its endpoints are.
+    pub catalogue: CatalogueMark,
+}
+
+/// Which catalogue the endpoints of a service are: what it began as, and how often it has changed since.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CatalogueMark {
+    /// Counts the changes, from 1.
+    pub version: u32,
+    /// The preset that it began as, as `name@version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+}
+
+impl Default for CatalogueMark {
+    fn default() -> Self {
+        CatalogueMark { version: 1, preset: None }
+    }
 }
 
 /// How the proxy delivers the requests of a service. The policy does not hold this.
@@ -44,6 +65,10 @@ pub struct Delivery {
     /// How long the upstream may take until the head of its response, in seconds.
     #[serde(default = "thirty")]
     pub response_timeout_s: u32,
+    /// A path of the service that Portcullis keeps for itself, such as `/.portcullis`: below it lies `/v1/leaked`. Off where
+    /// left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_prefix: Option<String>,
     /// What answers a CORS preflight, which never carries a credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
@@ -85,6 +110,26 @@ pub struct TenantRecord {
     pub modules: Vec<Module>,
     /// How many tenant keys may be active and unexpired at once.
     pub key_limit: u32,
+    /// What else the operator has set for it.
+    pub rules: TenantRules,
+}
+
+/// What the operator sets for a tenant beside its modules and its limit. Members of the tenant read it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TenantRules {
+    /// How long before its end a credential is expiring soon, in days.
+    pub expiring_soon_days: u16,
+    /// What access tokens of the tenant's clients name as their issuer (RFC 7519 section 4.1.1).
+    pub token_issuer: String,
+    /// How long an access token lives unless its client ends before, in seconds.
+    pub token_validity_s: u32,
+}
+
+impl Default for TenantRules {
+    fn default() -> Self {
+        TenantRules { expiring_soon_days: 7, token_issuer: "portcullis".to_owned(), token_validity_s: 3600 }
+    }
 }
 
 /// A set of permissions of a tenant.
@@ -141,6 +186,28 @@ pub struct CredentialRecord {
     pub sealed_key: Option<Vec<u8>>,
     /// Workspace keys: the signing secret, sealed; it is never shown again.
     pub sealed_secret: Option<Vec<u8>>,
+    /// Clients: what their access tokens may be for.
+    pub terms: Option<ClientTerms>,
+}
+
+/// What the access tokens of an OAuth client may be for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClientTerms {
+    /// The scopes (RFC 6749 section 3.3).
+    pub scopes: Vec<String>,
+    /// The audiences (RFC 7519 section 4.1.3).
+    pub audiences: Vec<String>,
+}
+
+/// A digest that a credential has or had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TakenDigest {
+    /// The digest.
+    pub sha256: SecretDigest,
+    /// The credential's tenant.
+    pub tenant: Id,
+    /// The credential.
+    pub credential: Id,
 }
 
 /// Who does something: a credential, and the user who made it.
@@ -208,8 +275,17 @@ pub enum Write {
     },
     /// A credential with all versions of its secret: those that it had and is put without are gone.
     PutCredential(CredentialRecord),
+    /// Credentials that are all new, many at once. Where one of their ids is taken, the change fails.
+    AddCredentials(Vec<CredentialRecord>),
     /// A credential is deleted. The row stays, marked so, without secrets; its id is not used again.
     RemoveCredential(Id),
+    /// What a tenant has set for its error log.
+    PutErrorLogSettings {
+        /// The tenant.
+        tenant: Id,
+        /// The settings.
+        settings: ErrorLogSettings,
+    },
 }
 
 /// A page of a list: the records, and where the next page begins.
@@ -242,6 +318,29 @@ pub struct CredentialFilter {
     pub kind: Kind,
     /// In this stored state; any where left out. Deleted ones are never listed.
     pub state: Option<portcullis_model::source::CredentialState>,
+    /// With an end that lies so; any where left out.
+    pub ends: Option<Ends>,
+    /// Of this user; anybody's where left out.
+    pub creator: Option<Id>,
+}
+
+impl CredentialFilter {
+    /// Every credential of a kind.
+    #[must_use]
+    pub fn all(tenant: Id, kind: Kind) -> CredentialFilter {
+        CredentialFilter { tenant, kind, state: None, ends: None, creator: None }
+    }
+}
+
+/// Where the end of a credential lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ends {
+    /// At this time or before.
+    By(UnixTime),
+    /// After the first, and at the second or before.
+    Between(UnixTime, UnixTime),
+    /// After this time, or never.
+    After(UnixTime),
 }
 
 /// Where a command came from.

@@ -3,17 +3,26 @@
 //! The file is in WAL mode, so readers see the last commit and never wait for the writer. A lock on a file beside it keeps a
 //! second process out. Dialect and errors of SQLite stay below this module.
 
+mod bulk;
 mod chain;
 mod commit;
 mod credentials;
 mod decisions;
+mod error_log;
+mod evidence;
 mod fault;
 mod idempotency;
 mod open;
 mod read;
 mod rows;
+mod sealed;
 mod snapshot;
+mod usage;
 mod writer;
+
+pub use chain::EXPORT_ROWS;
+pub use evidence::Retention;
+pub use sealed::AuditKey;
 
 use std::path::Path;
 use std::sync::Arc;

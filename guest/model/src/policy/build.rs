@@ -667,7 +667,7 @@ impl Encoder<'_> {
                 let group = credential.group.as_ref().map_or(NONE, |group| self.groups.number(&scoped(tenant, group)));
                 [group, self.arena.ranges(&credential.ip_allowlist), 0]
             }
-            Kind::Management => {
+            Kind::Management | Kind::Session => {
                 let creator = credential.creator.as_ref().map_or(NONE, |user| self.users.number(&scoped(tenant, user)));
                 let endpoints =
                     credential.endpoints.iter().map(|endpoint| self.endpoints.number(&endpoint.to_string()));

@@ -399,6 +399,13 @@ pub enum Grant<'p> {
         /// The applications; all where nothing is chosen.
         applications: Option<ApplicationSet<'p>>,
     },
+    /// A person's own matters.
+    Session {
+        /// The person.
+        user: Creator<'p>,
+        /// The endpoints.
+        endpoints: EndpointSet<'p>,
+    },
 }
 
 /// The maker of a key that follows its creator.
@@ -503,6 +510,10 @@ impl<'p> Credential<'p> {
                     if c == 0 { None } else { Some(ApplicationSet { here: self.here, list: fragment.list(c)? }) };
                 Ok(Some(Grant::Management { creator, endpoints, applications }))
             }
+            Kind::Session => Ok(Some(Grant::Session {
+                user: self.here.user(a)?.map_or(Creator::Gone, Creator::Present),
+                endpoints: EndpointSet { here: self.here, list: self.here.layer.fragment.list(b)? },
+            })),
             Kind::Personal | Kind::Client => Ok(None),
         }
     }

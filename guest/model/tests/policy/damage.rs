@@ -235,6 +235,14 @@ fn credential_reads(
             }
             let _ = applications.map(|set| set.contains("web")).transpose()?;
         }
+        Some(Grant::Session { user, endpoints: set }) => {
+            for endpoint in endpoints {
+                let _ = set.contains(endpoint)?;
+            }
+            if let Creator::Present(user) = user {
+                let _ = (user.id()?, user.is_active()?);
+            }
+        }
     }
     Ok(true)
 }

@@ -172,6 +172,7 @@ fn endpoints(choices: &mut Choices<'_>, prefix: &str) -> Vec<Endpoint> {
                 audience: None,
                 legacy: false,
                 formerly: None,
+                aliases: Vec::new(),
             });
         }
     }
@@ -271,7 +272,7 @@ fn credentials(choices: &mut Choices<'_>, source: &mut Source) {
                     continue;
                 }
             }
-            Kind::Personal | Kind::Client => continue,
+            Kind::Personal | Kind::Client | Kind::Session => continue,
         }
         let version = 1 + u16::try_from(choices.below(3)).unwrap();
         for version in version..=version + u16::from(choices.one_in(2)) {

@@ -1,23 +1,16 @@
 //! Keys: one record and one state machine for all kinds, and what is particular to each.
-//!
-//! | from | edit | rotate | revoke | delete |
-//! |---|---|---|---|---|
-//! | active, unexpired | active | active | revoked | gone |
-//! | active, expired | active | active, with a new expiry | revoked | gone |
-//! | revoked | refused | refused | refused | gone |
-//!
-//! Tenant keys are edited, rotated, revoked; management keys rotated, revoked, deleted; a workspace key is revoked, or
-//! replaced by a new pair.
+//! The states and the steps between them are in [`transitions`](super::transitions).
 
 use std::collections::BTreeSet;
 
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{CreatorRule, Credential, CredentialState, Role, SecretVersion, UserState};
-use portcullis_model::time::Expiry;
+use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_store::{CredentialFilter, CredentialRecord, GroupKind, Paging, Stored, Write};
 use serde_json::json;
 
+use super::transitions::{self, Step};
 use super::{Faults, KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Situation, missing, require_confirmed};
 use crate::change::{Issued, Plan};
 use crate::command::{
@@ -27,7 +20,9 @@ use crate::error::{CommandError, Failed, Refused};
 use crate::secret::{self, NewKey};
 
 /// How often an id is drawn until one is free. With ten million credentials the first fails once in 20 million times.
-const ID_ATTEMPTS: usize = 8;
+pub(super) const ID_ATTEMPTS: usize = 8;
+/// The longest that an earlier secret goes on working beside the new one, in seconds: 30 days (REQUIREMENTS P2).
+pub const MAX_OVERLAP_S: u32 = 30 * 86_400;
 
 pub(super) async fn create_workspace(
     s: &Situation<'_>,
@@ -42,8 +37,10 @@ pub(super) async fn create_workspace(
         return Err(Refused::State { code: "built_in", what }.into());
     }
     let mut writes = Vec::new();
-    let filter =
-        CredentialFilter { tenant: tenant.clone(), kind: Kind::Workspace, state: Some(CredentialState::Active) };
+    let filter = CredentialFilter {
+        state: Some(CredentialState::Active),
+        ..CredentialFilter::all(tenant.clone(), Kind::Workspace)
+    };
     let active = s.control.store.credentials(&filter, Paging { after: None, limit: 1 }).await?.items.pop();
     let replaces = active.as_ref().map(|stored| stored.record.credential.id.clone());
     if let Some(stored) = active {
@@ -63,7 +60,7 @@ pub(super) async fn create_workspace(
     let details = json!({ "name": new.name, "replaces": replaces });
     let record = s.stored(record, s.now);
     let issued = Issued { key: key.key, signing_secret: Some(signing_secret), record };
-    Ok(Plan { writes, object: Some(id), details, issued: Some(issued) })
+    Ok(Plan { object: Some(id), issued: Some(issued), ..Plan::new(writes, details) })
 }
 
 pub(super) async fn create_tenant(s: &Situation<'_>, tenant: &Id, new: &NewTenantKey) -> Result<Plan, CommandError> {
@@ -95,7 +92,7 @@ pub(super) async fn edit_tenant(s: &Situation<'_>, key: &KeyRef, edit: &TenantKe
     let stored = find(s, key).await?;
     s.require_unchanged("key", &stored)?;
     let mut record = stored.record;
-    require_active(&record)?;
+    transitions::require(&record, Step::Edit)?;
     let mut faults = Faults::default();
     let mut details = serde_json::Map::new();
     if let Some(name) = &edit.name {
@@ -136,7 +133,8 @@ pub(super) async fn create_management(
     if new.endpoints.is_empty() {
         faults.add("endpoints", "it is empty, so the key could do nothing: name the endpoints it may use");
     }
-    check_endpoints(s, &mut faults, &new.endpoints, !new.applications.is_empty());
+    let endpoints: Vec<EndpointRef> = new.endpoints.iter().map(|name| s.lane.catalogue.stable(name)).collect();
+    check_endpoints(s, &mut faults, &endpoints, !new.applications.is_empty());
     for (index, application) in new.applications.iter().enumerate() {
         if s.control.store.application(tenant, application).await?.is_none() {
             faults.add(format!("applications[{index}]"), format!("there is no application `{application}`"));
@@ -144,12 +142,12 @@ pub(super) async fn create_management(
     }
     let creator = creator(s, tenant, new, &mut faults).await?;
     faults.end()?;
-    s.require_power(tenant, new.endpoints.iter().cloned(), &new.applications, "endpoints")?;
+    s.require_power(tenant, endpoints.iter().cloned(), &new.applications, "endpoints")?;
     let id = free_id(s).await?;
     let key = secret::new_key(&id);
     let mut credential = credential(tenant, id.clone(), Kind::Management, &key);
     credential.expires = Some(new.expires);
-    credential.endpoints = unique(&new.endpoints);
+    credential.endpoints = unique(&endpoints);
     credential.applications = unique(&new.applications);
     credential.creator = creator;
     credential.creator_rule = new.creator_rule;
@@ -166,19 +164,21 @@ pub(super) async fn create_management(
 }
 
 pub(super) async fn rotate(s: &Situation<'_>, key: &KeyRef, rotation: &Rotation) -> Result<Plan, CommandError> {
-    if key.kind != Kind::Tenant && key.kind != Kind::Management {
-        let what = "a workspace key is replaced by generating a new pair".to_owned();
-        return Err(Refused::State { code: "not_rotatable", what }.into());
-    }
+    transitions::require_kind(key.kind, Step::Rotate)?;
     let stored = find(s, key).await?;
     s.require_unchanged("key", &stored)?;
     let (created, mut record) = (stored.created, stored.record);
-    require_active(&record)?;
+    transitions::require(&record, Step::Rotate)?;
     require_power_of(s, &record).await?;
+    let is_expired = record.credential.expires.is_some_and(|expires| s.now >= expires.instant());
     let mut faults = Faults::default();
     future(s, &mut faults, rotation.expires);
+    if rotation.overlap_s > MAX_OVERLAP_S {
+        faults.add("overlap_s", format!("at most {MAX_OVERLAP_S} seconds, which are 30 days"));
+    } else if rotation.overlap_s > 0 && is_expired {
+        faults.add("overlap_s", "the key has expired, and its old secret does not come back to life: leave it out");
+    }
     faults.end()?;
-    let is_expired = record.credential.expires.is_some_and(|expires| s.now >= expires.instant());
     if is_expired && rotation.expires.is_none() {
         let what = "the key has expired: give it a new `expires` to rotate it".to_owned();
         return Err(Refused::State { code: "key_expired", what }.into());
@@ -187,38 +187,91 @@ pub(super) async fn rotate(s: &Situation<'_>, key: &KeyRef, rotation: &Rotation)
         // While it was expired it did not count.
         require_room(s, &key.tenant).await?;
     }
-    let consequence = format!("the present secret of `{}` is dead at once, and its clients are denied", key.id);
-    require_confirmed(rotation.confirmation, consequence)?;
-    let last = record.credential.secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
-    let version = last.checked_add(1).ok_or_else(|| Refused::State {
-        code: "too_many_rotations",
-        what: "the key has been rotated as often as a key can be: make a new one".to_owned(),
-    })?;
+    let (newest, earlier) = versions(&record, s.now);
+    let kept = newest.filter(|_| rotation.overlap_s > 0);
+    if kept.is_none() {
+        let consequence = format!("the present secret of `{}` is dead at once, and its clients are denied", key.id);
+        require_confirmed(rotation.confirmation, consequence)?;
+    } else if let Some(earlier) = earlier {
+        let version = earlier.version;
+        let consequence =
+            format!("version {version} of the secret of `{}`, which still works, is dead at once", key.id);
+        require_confirmed(rotation.confirmation, consequence)?;
+    }
+    let version = next_version(&record)?;
     let new = secret::new_key(&key.id);
-    record.credential.secrets = vec![SecretVersion { version, sha256: new.digest, until: None }];
+    let until = s.now.as_secs().saturating_add(u64::from(rotation.overlap_s));
+    let until = Expiry::at(UnixTime::from_secs(until).unwrap_or(UnixTime::MAX));
+    let kept = kept.map(|kept| SecretVersion { until: Some(until), ..kept });
+    let overlap_until = kept.as_ref().map(|_| until);
+    record.credential.secrets =
+        kept.into_iter().chain([SecretVersion { version, sha256: new.digest, until: None }]).collect();
     if rotation.expires.is_some() {
         record.credential.expires = rotation.expires;
     }
-    let details = json!({ "version": version, "expires": record.credential.expires });
+    let details = json!({
+        "version": version,
+        "expires": record.credential.expires,
+        "overlap_until": overlap_until,
+    });
     Ok(issue(s.stored(record, created), new, details))
+}
+
+pub(super) async fn end_overlap(
+    s: &Situation<'_>,
+    key: &KeyRef,
+    confirmation: Confirmation,
+) -> Result<Plan, CommandError> {
+    transitions::require_kind(key.kind, Step::EndOverlap)?;
+    let stored = find(s, key).await?;
+    s.require_unchanged("key", &stored)?;
+    let mut record = stored.record;
+    transitions::require(&record, Step::EndOverlap)?;
+    let (newest, earlier) = versions(&record, s.now);
+    let (Some(newest), Some(earlier)) = (newest, earlier) else {
+        let what = format!("the key `{}` has one secret, no earlier one works beside it", key.id);
+        return Err(Refused::State { code: "no_overlap", what }.into());
+    };
+    let version = earlier.version;
+    let consequence =
+        format!("version {version} of the secret of `{}` is dead at once, and its clients are denied", key.id);
+    require_confirmed(confirmation, consequence)?;
+    record.credential.secrets = vec![newest];
+    Ok(Plan::new(vec![Write::PutCredential(record)], json!({ "ended_version": version })))
+}
+
+/// The newest version of a secret, and the one before it where that still works.
+fn versions(record: &CredentialRecord, now: UnixTime) -> (Option<SecretVersion>, Option<SecretVersion>) {
+    let mut versions = record.credential.secrets.clone();
+    versions.sort_unstable_by_key(|secret| secret.version);
+    let newest = versions.pop();
+    let works = |secret: &SecretVersion| secret.until.is_none_or(|until| now < until.instant());
+    (newest, versions.pop().filter(works))
+}
+
+/// The number of the next version of a secret.
+pub(super) fn next_version(record: &CredentialRecord) -> Result<u16, Refused> {
+    let last = record.credential.secrets.iter().map(|secret| secret.version).max().unwrap_or(0);
+    last.checked_add(1).ok_or_else(|| Refused::State {
+        code: "too_many_rotations",
+        what: "the key has been rotated as often as a key can be: make a new one".to_owned(),
+    })
 }
 
 pub(super) async fn revoke(s: &Situation<'_>, key: &KeyRef, confirmation: Confirmation) -> Result<Plan, CommandError> {
     let stored = find(s, key).await?;
     s.require_unchanged("key", &stored)?;
-    require_active(&stored.record)?;
+    transitions::require(&stored.record, Step::Revoke)?;
     let consequence = format!("the {} `{}` is dead at once and for good", key_name(key.kind), key.id);
     require_confirmed(confirmation, consequence)?;
     Ok(Plan::new(vec![Write::PutCredential(revoked(stored.record))], json!({})))
 }
 
 pub(super) async fn delete(s: &Situation<'_>, key: &KeyRef, confirmation: Confirmation) -> Result<Plan, CommandError> {
-    if key.kind != Kind::Management {
-        let what = format!("a {} is revoked and stays listed; it is not deleted", key_name(key.kind));
-        return Err(Refused::State { code: "not_deletable", what }.into());
-    }
+    transitions::require_kind(key.kind, Step::Delete)?;
     let stored = find(s, key).await?;
     s.require_unchanged("key", &stored)?;
+    transitions::require(&stored.record, Step::Delete)?;
     require_confirmed(confirmation, format!("the management key `{}` is gone at once and for good", key.id))?;
     Ok(Plan::new(vec![Write::RemoveCredential(key.id.clone())], json!({})))
 }
@@ -228,7 +281,7 @@ pub(crate) fn sealed_place(id: &Id, what: &str) -> String {
     format!("credential/{id}/{what}")
 }
 
-fn credential(tenant: &Id, id: Id, kind: Kind, key: &NewKey) -> Credential {
+pub(super) fn credential(tenant: &Id, id: Id, kind: Kind, key: &NewKey) -> Credential {
     Credential {
         id,
         tenant: tenant.clone(),
@@ -245,7 +298,7 @@ fn credential(tenant: &Id, id: Id, kind: Kind, key: &NewKey) -> Credential {
     }
 }
 
-fn record(s: &Situation<'_>, credential: Credential, name: &str, description: &str) -> CredentialRecord {
+pub(super) fn record(s: &Situation<'_>, credential: Credential, name: &str, description: &str) -> CredentialRecord {
     CredentialRecord {
         credential,
         name: name.to_owned(),
@@ -253,17 +306,19 @@ fn record(s: &Situation<'_>, credential: Credential, name: &str, description: &s
         created_by: s.authorized.actor.clone(),
         sealed_key: None,
         sealed_secret: None,
+        terms: None,
     }
 }
 
-fn issue(stored: Stored<CredentialRecord>, key: NewKey, details: serde_json::Value) -> Plan {
+pub(super) fn issue(stored: Stored<CredentialRecord>, key: NewKey, details: serde_json::Value) -> Plan {
     let object = Some(stored.record.credential.id.clone());
     let writes = vec![Write::PutCredential(stored.record.clone())];
-    Plan { writes, object, details, issued: Some(Issued { key: key.key, signing_secret: None, record: stored }) }
+    let issued = Some(Issued { key: key.key, signing_secret: None, record: stored });
+    Plan { object, issued, ..Plan::new(writes, details) }
 }
 
 /// A dead key keeps no secret that could be opened.
-fn revoked(mut record: CredentialRecord) -> CredentialRecord {
+pub(crate) fn revoked(mut record: CredentialRecord) -> CredentialRecord {
     record.credential.state = CredentialState::Revoked;
     record.sealed_key = None;
     record.sealed_secret = None;
@@ -279,17 +334,7 @@ async fn find(s: &Situation<'_>, key: &KeyRef) -> Result<Stored<CredentialRecord
     Ok(stored.filter(is_meant).ok_or_else(|| missing(key_name(key.kind), &key.id))?)
 }
 
-fn require_active(record: &CredentialRecord) -> Result<(), Refused> {
-    match record.credential.state {
-        CredentialState::Active => Ok(()),
-        CredentialState::Revoked => Err(Refused::State {
-            code: "key_revoked",
-            what: format!("the key `{}` is revoked, which is final: make a new one", record.credential.id),
-        }),
-    }
-}
-
-async fn require_group(s: &Situation<'_>, tenant: &Id, group: &Id) -> Result<(), CommandError> {
+pub(super) async fn require_group(s: &Situation<'_>, tenant: &Id, group: &Id) -> Result<(), CommandError> {
     let Some(stored) = s.control.store.group(tenant, group).await? else {
         return Err(Refused::field("group", format!("there is no group `{group}`")).into());
     };
@@ -312,10 +357,16 @@ async fn require_power_of(s: &Situation<'_>, record: &CredentialRecord) -> Resul
 }
 
 async fn require_room(s: &Situation<'_>, tenant: &Id) -> Result<(), CommandError> {
+    require_room_for(s, tenant, 1).await
+}
+
+/// Whether so many more keys stay within the tenant's limit.
+pub(super) async fn require_room_for(s: &Situation<'_>, tenant: &Id, more: u64) -> Result<(), CommandError> {
     let limit = s.control.store.tenant(tenant).await?.map_or(0, |stored| stored.record.key_limit);
     let live = s.control.store.count_live(tenant, Kind::Tenant, s.now).await?;
-    if live >= u64::from(limit) {
-        let what = format!("{live}/{limit} keys are in use: revoke one, or have the operator raise `key_limit`");
+    if live.saturating_add(more) > u64::from(limit) {
+        let which = if more == 1 { "revoke one".to_owned() } else { format!("{more} more do not fit") };
+        let what = format!("{live}/{limit} keys are in use: {which}, or have the operator raise `key_limit`");
         return Err(Refused::State { code: "key_limit_reached", what }.into());
     }
     Ok(())
@@ -366,7 +417,7 @@ async fn creator(
     Ok(Some(id))
 }
 
-async fn free_id(s: &Situation<'_>) -> Result<Id, CommandError> {
+pub(super) async fn free_id(s: &Situation<'_>) -> Result<Id, CommandError> {
     for _ in 0..ID_ATTEMPTS {
         if let Some(id) = secret::new_id()
             && !s.control.store.credential_id_is_taken(&id).await?
@@ -374,16 +425,19 @@ async fn free_id(s: &Situation<'_>) -> Result<Id, CommandError> {
             return Ok(id);
         }
     }
-    let what = "no free id was found for the key: try again".to_owned();
-    Err(Refused::State { code: "no_free_id", what }.into())
+    Err(no_free_id().into())
 }
 
-fn future(s: &Situation<'_>, faults: &mut Faults, expires: Option<Expiry>) {
+pub(super) fn no_free_id() -> Refused {
+    Refused::State { code: "no_free_id", what: "no free id was found for the key: try again".to_owned() }
+}
+
+pub(super) fn future(s: &Situation<'_>, faults: &mut Faults, expires: Option<Expiry>) {
     if expires.is_some_and(|expires| expires.instant() <= s.now) {
         faults.add("expires", "it is not in the future");
     }
 }
 
-fn unique<T: Ord + Clone>(list: &[T]) -> Vec<T> {
+pub(super) fn unique<T: Ord + Clone>(list: &[T]) -> Vec<T> {
     list.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }

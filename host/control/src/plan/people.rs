@@ -15,9 +15,10 @@ pub(super) async fn create_group(s: &Situation<'_>, tenant: &Id, new: &NewGroup)
     if s.control.store.group(tenant, &new.id).await?.is_some() {
         return Err(Refused::Exists { kind: "group", id: new.id.to_string() }.into());
     }
-    check_group(s, tenant, &new.name, &new.permissions)?;
-    let details = json!({ "name": new.name, "type": new.kind, "permissions": new.permissions });
-    let group = Group { id: new.id.clone(), tenant: tenant.clone(), permissions: new.permissions.clone() };
+    let permissions = stable(s, &new.permissions);
+    check_group(s, tenant, &new.name, &permissions)?;
+    let details = json!({ "name": new.name, "type": new.kind, "permissions": permissions });
+    let group = Group { id: new.id.clone(), tenant: tenant.clone(), permissions };
     let record = GroupRecord { group, name: new.name.clone(), kind: new.kind };
     Ok(Plan::new(vec![Write::PutGroup(record)], details))
 }
@@ -36,11 +37,12 @@ pub(super) async fn edit_group(
         record.name.clone_from(name);
         details.insert("name".to_owned(), json!(name));
     }
-    if let Some(permissions) = &edit.permissions {
-        record.group.permissions.clone_from(permissions);
+    let permissions = edit.permissions.as_deref().map(|permissions| stable(s, permissions));
+    check_group(s, tenant, &record.name, permissions.as_deref().unwrap_or_default())?;
+    if let Some(permissions) = permissions {
         details.insert("permissions".to_owned(), json!(permissions));
+        record.group.permissions = permissions;
     }
-    check_group(s, tenant, &record.name, edit.permissions.as_deref().unwrap_or_default())?;
     Ok(Plan::new(vec![Write::PutGroup(record)], details.into()))
 }
 
@@ -57,6 +59,15 @@ pub(super) async fn remove_group(s: &Situation<'_>, tenant: &Id, id: &Id) -> Res
     }
     let write = Write::RemoveGroup { tenant: tenant.clone(), group: id.clone() };
     Ok(Plan::new(vec![write], json!({})))
+}
+
+/// Permissions by the stable names of their endpoints.
+fn stable(s: &Situation<'_>, permissions: &[Permission]) -> Vec<Permission> {
+    let by_name = |permission: &Permission| Permission {
+        endpoint: s.lane.catalogue.stable(&permission.endpoint),
+        methods: permission.methods,
+    };
+    permissions.iter().map(by_name).collect()
 }
 
 fn check_group(s: &Situation<'_>, tenant: &Id, name: &str, permissions: &[Permission]) -> Result<(), Refused> {
@@ -134,8 +145,9 @@ pub(super) async fn remove_user(
     }
     let consequence = format!("the user `{id}` is gone for good, and every key that follows it is dead at once");
     require_confirmed(confirmation, consequence)?;
-    let write = Write::RemoveUser { tenant: tenant.clone(), user: id.clone() };
-    Ok(Plan::new(vec![write], json!({})))
+    let mut writes = vec![Write::RemoveUser { tenant: tenant.clone(), user: id.clone() }];
+    writes.extend(super::own::belongings(s, tenant, id).await?);
+    Ok(Plan::new(writes, json!({})))
 }
 
 async fn check_user(s: &Situation<'_>, record: &UserRecord, before: Option<&UserRecord>) -> Result<(), CommandError> {
@@ -172,7 +184,7 @@ async fn check_user(s: &Situation<'_>, record: &UserRecord, before: Option<&User
 }
 
 /// Admins are made, changed and deleted by superusers: they have the whole tenant, which no key of it can hand on.
-fn require_mightier(s: &Situation<'_>, user: &User) -> Result<(), Refused> {
+pub(super) fn require_mightier(s: &Situation<'_>, user: &User) -> Result<(), Refused> {
     if user.role == Role::Member || s.authorized.order.caller.is_superuser() {
         return Ok(());
     }

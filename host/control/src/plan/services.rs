@@ -2,7 +2,7 @@
 
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{Endpoint, HostPattern, Installation, Service};
-use portcullis_store::{Delivery, ServiceRecord, Stored, Write};
+use portcullis_store::{CatalogueMark, Delivery, ServiceRecord, Stored, Write};
 use serde_json::json;
 
 use super::{Faults, MAX_NAME_CHARS, Situation, missing, require_confirmed};
@@ -64,7 +64,8 @@ pub(super) async fn create(s: &Situation<'_>, new: &NewService) -> Result<Plan, 
         "upstream": new.delivery.upstream,
         "endpoints": service.endpoints.len(),
     });
-    let record = ServiceRecord { service, name: new.name.clone(), delivery: new.delivery.clone() };
+    let catalogue = CatalogueMark { version: 1, preset: new.preset.map(|preset| preset.mark().to_owned()) };
+    let record = ServiceRecord { service, name: new.name.clone(), delivery: new.delivery.clone(), catalogue };
     Ok(Plan::new(vec![Write::PutService(record)], details))
 }
 
@@ -102,12 +103,24 @@ pub(super) async fn remove(s: &Situation<'_>, id: &Id, confirmation: Confirmatio
 
 pub(super) async fn put_endpoint(s: &Situation<'_>, service: &Id, endpoint: &Endpoint) -> Result<Plan, CommandError> {
     let stored = find(s, service).await?;
+    s.require_unchanged("service", &stored)?;
     let mut record = stored.record;
+    let mut endpoint = endpoint.clone();
+    check_aliases(&record.service, &endpoint)?;
+    record.catalogue.version = record.catalogue.version.saturating_add(1);
     let endpoints = &mut record.service.endpoints;
-    let details = json!({ "endpoint": endpoint });
-    match endpoints.iter_mut().find(|existing| existing.id == endpoint.id) {
-        Some(existing) => existing.clone_from(endpoint),
-        None => endpoints.push(endpoint.clone()),
+    let existing = endpoints.iter_mut().find(|existing| existing.id == endpoint.id);
+    if let Some(existing) = &existing
+        && existing.name != endpoint.name
+        && endpoint.formerly.is_none()
+    {
+        // A renamed endpoint says what people knew it as.
+        endpoint.formerly = Some(existing.name.clone()).filter(|name| !name.is_empty());
+    }
+    let details = json!({ "endpoint": endpoint, "catalogue_version": record.catalogue.version });
+    match existing {
+        Some(existing) => *existing = endpoint,
+        None => endpoints.push(endpoint),
     }
     Ok(Plan::new(vec![Write::PutService(record)], details))
 }
@@ -117,14 +130,37 @@ pub(super) async fn remove_endpoint(
     endpoint: &EndpointRef,
     confirmation: Confirmation,
 ) -> Result<Plan, CommandError> {
-    let mut record = find(s, &endpoint.service).await?.record;
+    let stored = find(s, &endpoint.service).await?;
+    s.require_unchanged("service", &stored)?;
+    let mut record = stored.record;
     let before = record.service.endpoints.len();
     record.service.endpoints.retain(|existing| existing.id != endpoint.endpoint);
     if record.service.endpoints.len() == before {
         return Err(missing("endpoint", endpoint).into());
     }
     require_confirmed(confirmation, format!("every request to the endpoint `{endpoint}` is denied from then on"))?;
-    Ok(Plan::new(vec![Write::PutService(record)], json!({})))
+    record.catalogue.version = record.catalogue.version.saturating_add(1);
+    let details = json!({ "catalogue_version": record.catalogue.version });
+    Ok(Plan::new(vec![Write::PutService(record)], details))
+}
+
+/// An alias leads to one endpoint of the service, and no id of another is one.
+fn check_aliases(service: &Service, endpoint: &Endpoint) -> Result<(), Refused> {
+    let mut faults = Faults::default();
+    faults.list("aliases", &endpoint.aliases);
+    for (index, alias) in endpoint.aliases.iter().enumerate() {
+        let others = service.endpoints.iter().filter(|other| other.id != endpoint.id);
+        let taken =
+            others.filter(|other| other.id == *alias || other.aliases.contains(alias)).map(|other| &other.id).next();
+        if let Some(taken) = taken {
+            faults.add(format!("aliases[{index}]"), format!("`{alias}` is the endpoint `{taken}` already"));
+        }
+    }
+    let others = service.endpoints.iter().filter(|other| other.id != endpoint.id);
+    if let Some(other) = others.filter(|other| other.aliases.contains(&endpoint.id)).map(|other| &other.id).next() {
+        faults.add("id", format!("`{}` is an alias of the endpoint `{other}`: take it from there first", endpoint.id));
+    }
+    faults.end()
 }
 
 /// A stored service. The admin API is none: it comes with the program.
@@ -152,6 +188,12 @@ fn check(name: &str, hosts: &[HostPattern], delivery: &Delivery) -> Result<(), R
     }
     if let Err(what) = crate::delivery::check(delivery) {
         faults.add("upstream", what);
+    }
+    if let Some(prefix) = &delivery.reserved_prefix
+        && !crate::delivery::is_plain_path(prefix)
+    {
+        let what = "write a path such as `/.portcullis`: letters, digits, `.`, `_`, `-`, no slash at its end";
+        faults.add("reserved_prefix", what);
     }
     if delivery.response_timeout_s == 0 || delivery.response_timeout_s > MAX_RESPONSE_TIMEOUT_S {
         faults.add("response_timeout_s", format!("1 to {MAX_RESPONSE_TIMEOUT_S} seconds"));

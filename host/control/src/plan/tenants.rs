@@ -1,20 +1,28 @@
 //! Tenants, what they set for endpoints, and their applications.
 
+use std::ops::RangeInclusive;
+
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{Application, CredentialState, EndpointSettings, Module, SignatureMode};
-use portcullis_store::{ApplicationRecord, CredentialFilter, MAX_PAGE, Paging, Stored, TenantRecord, Write};
+use portcullis_store::{
+    ApplicationRecord, CredentialFilter, MAX_PAGE, Paging, Stored, TenantRecord, TenantRules, Write,
+};
 use serde_json::json;
 
-use super::{Faults, MAX_NAME_CHARS, Situation, missing};
+use super::{Faults, MAX_NAME_CHARS, Situation, missing, require_confirmed};
 use crate::catalogue::SYSTEM_TENANT;
 use crate::change::Plan;
-use crate::command::{NewApplication, NewTenant, SettingsOf, TenantEdit};
+use crate::command::{Confirmation, NewApplication, NewTenant, RulesEdit, SettingsOf, TenantEdit};
 use crate::error::{CommandError, Refused};
 
 /// The most tenant keys that a limit may permit.
 const MAX_KEY_LIMIT: u32 = 10_000_000;
+/// How many days before its end a credential may be called expiring soon.
+const EXPIRING_SOON_DAYS: RangeInclusive<u16> = 1..=90;
+/// How many seconds an access token may live.
+const TOKEN_VALIDITY_S: RangeInclusive<u32> = 60..=86_400;
 
 pub(super) async fn create(s: &Situation<'_>, new: &NewTenant) -> Result<Plan, CommandError> {
     if s.control.store.tenant(&new.id).await?.is_some() {
@@ -26,6 +34,7 @@ pub(super) async fn create(s: &Situation<'_>, new: &NewTenant) -> Result<Plan, C
         state: portcullis_model::source::TenantState::Active,
         modules: new.modules.clone(),
         key_limit: new.key_limit,
+        rules: rules(&TenantRules::default(), &new.rules),
     };
     check(&record)?;
     let details = json!({ "name": new.name, "modules": new.modules, "key_limit": new.key_limit });
@@ -40,6 +49,7 @@ pub(super) async fn edit(s: &Situation<'_>, id: &Id, edit: &TenantEdit) -> Resul
     let stored = s.control.store.tenant(id).await?.ok_or_else(|| missing("tenant", id))?;
     s.require_unchanged("tenant", &stored)?;
     let mut record = stored.record;
+    let before = record.modules.clone();
     let mut details = serde_json::Map::new();
     if let Some(name) = &edit.name {
         record.name.clone_from(name);
@@ -57,16 +67,60 @@ pub(super) async fn edit(s: &Situation<'_>, id: &Id, edit: &TenantEdit) -> Resul
         record.key_limit = key_limit;
         details.insert("key_limit".to_owned(), json!(key_limit));
     }
+    let rules = rules(&record.rules, &edit.rules);
+    if rules != record.rules {
+        details.insert("rules".to_owned(), json!(rules));
+        record.rules = rules;
+    }
     check(&record)?;
+    if let Some(modules) = &edit.modules {
+        for module in before.iter().filter(|module| !modules.contains(module)) {
+            require_unused(s, id, *module, edit.confirmation).await?;
+        }
+    }
     Ok(Plan::new(vec![Write::PutTenant(record)], details.into()))
+}
+
+/// A module that is disabled takes its settings out of force. They are kept for its return.
+async fn require_unused(
+    s: &Situation<'_>,
+    tenant: &Id,
+    module: Module,
+    confirmation: Confirmation,
+) -> Result<(), CommandError> {
+    let is_used = |settings: &EndpointSettings| match module {
+        Module::IpFilter => !settings.ip_ranges.is_empty(),
+        Module::SignatureCheck => settings.signature != SignatureMode::Off,
+    };
+    let live = s.control.store.settings(tenant).await?.into_iter().filter(|stored| is_used(&stored.record)).count();
+    if live == 0 {
+        return Ok(());
+    }
+    let what = match module {
+        Module::IpFilter => "are open to any address",
+        Module::SignatureCheck => "no longer look at signatures",
+    };
+    Ok(require_confirmed(
+        confirmation,
+        format!("{live} endpoints of `{tenant}` {what} from then on; the settings are kept"),
+    )?)
+}
+
+fn rules(before: &TenantRules, edit: &RulesEdit) -> TenantRules {
+    TenantRules {
+        expiring_soon_days: edit.expiring_soon_days.unwrap_or(before.expiring_soon_days),
+        token_issuer: edit.token_issuer.clone().unwrap_or_else(|| before.token_issuer.clone()),
+        token_validity_s: edit.token_validity_s.unwrap_or(before.token_validity_s),
+    }
 }
 
 pub(super) async fn put_settings(s: &Situation<'_>, tenant: &Id, wanted: &SettingsOf) -> Result<Plan, CommandError> {
     let record = s.control.store.tenant(tenant).await?.ok_or_else(|| missing("tenant", tenant))?.record;
-    if s.lane.catalogue.endpoint(&wanted.endpoint).is_none() {
+    let endpoint = s.lane.catalogue.stable(&wanted.endpoint);
+    if s.lane.catalogue.endpoint(&endpoint).is_none() {
         return Err(missing("endpoint", &wanted.endpoint).into());
     }
-    if let Some(stored) = settings(s, tenant, &wanted.endpoint).await? {
+    if let Some(stored) = settings(s, tenant, &endpoint).await? {
         s.require_unchanged("settings", &stored)?;
     }
     let needed = [
@@ -87,7 +141,7 @@ pub(super) async fn put_settings(s: &Situation<'_>, tenant: &Id, wanted: &Settin
     ip_ranges.sort_unstable();
     ip_ranges.dedup();
     let details = json!({ "ip_ranges": ip_ranges, "signature": wanted.signature });
-    let settings = EndpointSettings { endpoint: wanted.endpoint.clone(), ip_ranges, signature: wanted.signature };
+    let settings = EndpointSettings { endpoint, ip_ranges, signature: wanted.signature };
     Ok(Plan::new(vec![Write::PutSettings { tenant: tenant.clone(), settings }], details))
 }
 
@@ -97,6 +151,7 @@ pub(super) async fn remove_range(
     endpoint: &EndpointRef,
     range: Cidr,
 ) -> Result<Plan, CommandError> {
+    let endpoint = &s.lane.catalogue.stable(endpoint);
     let stored = settings(s, tenant, endpoint).await?.ok_or_else(|| missing("settings for endpoint", endpoint))?;
     s.require_unchanged("settings", &stored)?;
     let mut settings = stored.record;
@@ -122,6 +177,7 @@ pub(super) async fn remove_settings(
     tenant: &Id,
     endpoint: &EndpointRef,
 ) -> Result<Plan, CommandError> {
+    let endpoint = &s.lane.catalogue.stable(endpoint);
     let stored = settings(s, tenant, endpoint).await?.ok_or_else(|| missing("settings for endpoint", endpoint))?;
     s.require_unchanged("settings", &stored)?;
     let write = Write::RemoveSettings { tenant: tenant.clone(), endpoint: endpoint.clone() };
@@ -156,8 +212,10 @@ pub(super) async fn remove_application(s: &Situation<'_>, tenant: &Id, id: &Id) 
 }
 
 async fn key_confined_to(s: &Situation<'_>, tenant: &Id, application: &Id) -> Result<Option<Id>, CommandError> {
-    let filter =
-        CredentialFilter { tenant: tenant.clone(), kind: Kind::Management, state: Some(CredentialState::Active) };
+    let filter = CredentialFilter {
+        state: Some(CredentialState::Active),
+        ..CredentialFilter::all(tenant.clone(), Kind::Management)
+    };
     let mut after = None;
     loop {
         let page = s.control.store.credentials(&filter, Paging { after, limit: MAX_PAGE }).await?;
@@ -187,5 +245,15 @@ fn check(record: &TenantRecord) -> Result<(), Refused> {
     if record.key_limit > MAX_KEY_LIMIT {
         faults.add("key_limit", format!("at most {MAX_KEY_LIMIT}"));
     }
+    let rules = &record.rules;
+    if !EXPIRING_SOON_DAYS.contains(&rules.expiring_soon_days) {
+        let (least, most) = EXPIRING_SOON_DAYS.into_inner();
+        faults.add("expiring_soon_days", format!("{least} to {most} days"));
+    }
+    if !TOKEN_VALIDITY_S.contains(&rules.token_validity_s) {
+        let (least, most) = TOKEN_VALIDITY_S.into_inner();
+        faults.add("token_validity_s", format!("{least} to {most} seconds"));
+    }
+    faults.text("token_issuer", &rules.token_issuer, (1, MAX_NAME_CHARS));
     faults.end()
 }

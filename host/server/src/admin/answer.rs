@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::describe::{Answer, Operation};
+use super::extract::IDEMPOTENCY_KEY_FIELD;
 
 /// Says that what is answered was done before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -88,12 +89,15 @@ impl<T: JsonSchema> Answer for Created<T> {
         let headers = json!({
             "ETag": etag(),
             "Location": { "description": "Where it is.", "schema": { "type": "string" } },
-            "Idempotency-Replayed": {
-                "description": "There, and `true`, where it was made before under the same `Idempotency-Key`.",
-                "schema": { "type": "string", "enum": ["true"] },
-            },
         });
         operation.answers::<T>(201, "It is made and in force.", headers);
+        if operation.has_header(IDEMPOTENCY_KEY_FIELD) {
+            let replayed = json!({
+                "description": "There, and `true`, where it was made before under the same `Idempotency-Key`.",
+                "schema": { "type": "string", "enum": ["true"] },
+            });
+            operation.answers_with("Idempotency-Replayed", &replayed);
+        }
     }
 }
 
@@ -113,6 +117,24 @@ impl IntoResponse for Removed {
 impl Answer for Removed {
     fn describe(operation: &mut Operation<'_>) {
         operation.answers_nothing(204, "It is gone.");
+    }
+}
+
+/// What was asked to go is gone out of a record, which is changed by it.
+pub(super) struct TakenOut(pub(super) Revision);
+
+impl IntoResponse for TakenOut {
+    fn into_response(self) -> Response {
+        let mut response = Removed.into_response();
+        tag(&mut response, self.0);
+        response
+    }
+}
+
+impl Answer for TakenOut {
+    fn describe(operation: &mut Operation<'_>) {
+        Removed::describe(operation);
+        operation.answers_with("ETag", &etag());
     }
 }
 

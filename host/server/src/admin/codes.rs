@@ -43,7 +43,7 @@ pub(super) const CODES: &[Code] = &[
     code("idempotency_key_reused", &[422], "The `Idempotency-Key` was used for another creation."),
     code("idempotency_quota", &[409], "As many creations of the tenant are remembered as may be."),
     code("interrupted", &[500], "The change did not end: whether it was made is in the audit."),
-    code("invalid", &[422], "Fields are wrong: `faults` names each."),
+    code("invalid", &[400, 422], "Fields are wrong: `faults` names each."),
     code("key_expired", &[409], "The key has expired: rotate it with a new `expires`."),
     code("key_limit_reached", &[409], "The tenant has as many live keys as it may."),
     code("key_revoked", &[409], "The key is revoked, which is final."),
@@ -51,13 +51,17 @@ pub(super) const CODES: &[Code] = &[
     code("method_not_allowed", &[403, 405], "The path has no such method."),
     code("module_disabled", &[409], "The operator has not enabled the module for the tenant."),
     code("no_free_id", &[409], "No free id was found: try again."),
+    code("no_overlap", &[409], "There is no old secret that still works."),
     code("no_such_endpoint", &[403], "The admin API has nothing at this path."),
     code("not_deletable", &[409], "Keys of this kind are revoked and stay listed."),
+    code("not_editable", &[409], "Keys of this kind are not edited: make a new one."),
     code("not_enforced", &[500], "The change is written down, but this node does not enforce it and stops."),
     code("not_found", &[404], "There is no such record, or none that the key may know of."),
     code("not_json", &[400, 415], "The body is not JSON, or does not say so."),
-    code("not_rotatable", &[409], "A workspace key is replaced by a new pair."),
+    code("not_revocable", &[409], "Keys of this kind end with their person's doing."),
+    code("not_rotatable", &[409], "Keys of this kind are replaced by new ones, or have one secret at a time."),
     code("own_user", &[409], "Whoever answers for the key that is used cannot be taken away with it."),
+    code("personal_key_exists", &[409], "The person has a personal key: regenerate or delete it."),
     code("storage_failed", &[503], "The disk did not take it, nothing has changed."),
     code("too_large", &[413, 414, 431], "The body or the head is longer than is taken."),
     code("too_many_rotations", &[409], "The key has been rotated as often as a key can be."),
@@ -97,6 +101,7 @@ mod tests {
         };
         sources(&control).into_iter().for_each(|path| look(path, &["code:"]));
         look(control.join("error.rs"), &["=>"]);
+        look(control.join("plan/transitions.rs"), &["("]);
         for status in STATUSES {
             let before = format!("StatusCode::{status},");
             sources(&server.join("src/admin")).into_iter().for_each(|path| look(path, &[&before]));

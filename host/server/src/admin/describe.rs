@@ -10,6 +10,7 @@ mod routes;
 use std::collections::BTreeSet;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use portcullis_control::Caller;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -19,8 +20,9 @@ use serde_json::{Map, Value, json};
 pub(super) use self::document::Document;
 pub(super) use self::routes::Routes;
 
-use super::Api;
+use super::client_ip::Peer;
 use super::problem::Problem;
+use super::{Api, Proven};
 
 /// What one operation takes and answers.
 pub(super) struct Operation<'r> {
@@ -111,6 +113,19 @@ impl Taken for Extension<Caller> {
     fn describe(_: &mut Operation<'_>) {}
 }
 
+impl Taken for Extension<Proven> {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
+impl Taken for Extension<Peer> {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
+/// The head as it came, of which nothing has to be there.
+impl Taken for HeaderMap {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
 /// Bytes, which the handler reads by itself.
 impl Taken for Request {
     fn describe(operation: &mut Operation<'_>) {
@@ -143,6 +158,11 @@ impl Operation<'_> {
     /// Takes a field of the head that may be left out.
     pub(super) fn takes_header(&mut self, name: &str, description: &str, schema: Value) {
         self.parameters.push(json!({ "name": name, "in": "header", "description": description, "schema": schema }));
+    }
+
+    /// Whether it takes such a field of the head.
+    pub(super) fn has_header(&self, name: &str) -> bool {
+        self.parameters.iter().any(|parameter| parameter["in"] == "header" && parameter["name"] == name)
     }
 
     /// Takes the fields of `T` as parameters of the query.

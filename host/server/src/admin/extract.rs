@@ -26,6 +26,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const USUAL_PAGE: u32 = 50;
 /// The field that names a creation (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The same, as the description writes it.
+pub(super) const IDEMPOTENCY_KEY_FIELD: &str = "Idempotency-Key";
 
 /// Ids out of the path. A text that is no id names nothing, so it is not found.
 pub(super) struct At<T>(pub(super) T);
@@ -51,18 +53,18 @@ impl<T> Taken for At<T> {
     }
 }
 
-/// The JSON of a command. Unknown fields are refused, and a fault names the field.
-pub(super) struct Body<T>(pub(super) T);
+/// The JSON of a command, at most `LIMIT` bytes of it. Unknown fields are refused, and a fault names the field.
+pub(super) struct Body<T, const LIMIT: usize = MAX_BODY_BYTES>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const LIMIT: usize> FromRequest<S> for Body<T, LIMIT> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        object(&json_of(request).await?).map(Body)
+        object(&json_of(LIMIT, request).await?).map(Body)
     }
 }
 
-impl<T: JsonSchema> Taken for Body<T> {
+impl<T: JsonSchema, const LIMIT: usize> Taken for Body<T, LIMIT> {
     fn describe(operation: &mut Operation<'_>) {
         operation.takes_body::<T>();
     }
@@ -82,7 +84,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Creation<T> {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_idempotency_key", detail));
         }
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let body = json_of(request).await?;
+        let body = json_of(MAX_BODY_BYTES, request).await?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let parts: [&[u8]; 3] = [method.as_str().as_bytes(), target.as_bytes(), &body];
         let idempotency = key.map(|key| Idempotency::new(key.as_bytes(), &parts)).transpose();
@@ -99,12 +101,12 @@ impl<T: JsonSchema> Taken for Creation<T> {
         let schema = json!({
             "type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_BYTES, "pattern": "^[!-~]+$",
         });
-        operation.takes_header("Idempotency-Key", description, schema);
+        operation.takes_header(IDEMPOTENCY_KEY_FIELD, description, schema);
     }
 }
 
 /// The bytes of a body that says that it is JSON.
-async fn json_of(request: Request) -> Result<bytes::Bytes, Problem> {
+async fn json_of(limit: usize, request: Request) -> Result<bytes::Bytes, Problem> {
     let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_json = media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"));
     // A form that a browser sends across origins cannot have this media type without a preflight.
@@ -112,7 +114,7 @@ async fn json_of(request: Request) -> Result<bytes::Bytes, Problem> {
         let detail = "the body is not JSON: send `Content-Type: application/json`";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
     }
-    bounded(request).await
+    within(limit, request).await
 }
 
 /// What the object of a body says.
@@ -138,7 +140,11 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 
 /// A body of bytes.
 pub(super) async fn bounded(request: Request) -> Result<bytes::Bytes, Problem> {
-    let collected = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    within(MAX_BODY_BYTES, request).await
+}
+
+async fn within(limit: usize, request: Request) -> Result<bytes::Bytes, Problem> {
+    let collected = Limited::new(request.into_body(), limit).collect();
     let Ok(collected) = tokio::time::timeout(BODY_TIMEOUT, collected).await else {
         let detail = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
         return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail));
@@ -146,7 +152,7 @@ pub(super) async fn bounded(request: Request) -> Result<bytes::Bytes, Problem> {
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let detail = format!("the body is longer than {MAX_BODY_BYTES} bytes: split what it asks for");
+            let detail = format!("the body is longer than {limit} bytes: split what it asks for");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
         }
         Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "cut_off", "the body ended before it was whole")),

@@ -141,6 +141,9 @@ pub(super) struct UserView {
     state: UserState,
     #[schemars(with = "Option<schema::Id>")]
     group: Option<Id>,
+    /// Whether the user has a personal key, which nobody else sees more of; only where one user is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    personal_key: Option<bool>,
     /// When it was made, as RFC 3339.
     created_at: String,
     /// The revision that changed it last, which is its `ETag`.
@@ -156,6 +159,7 @@ impl UserView {
             role: user.role,
             state: user.state,
             group: user.group,
+            personal_key: None,
             created_at: stored.created.to_string(),
             changed: stored.changed.0,
         }
@@ -217,8 +221,10 @@ pub(super) async fn user(
     Extension(caller): Extension<Caller>,
     At((tenant, id)): At<(Id, Id)>,
 ) -> Result<Shown<UserView>, Problem> {
-    let stored = api.control.tenant_view(&caller, &tenant).await?.user(&id).await?;
-    Ok(shown(stored.changed, UserView::of(stored)))
+    let view = api.control.tenant_view(&caller, &tenant).await?;
+    let stored = view.user(&id).await?;
+    let personal_key = Some(view.has_personal_key(&id).await?);
+    Ok(shown(stored.changed, UserView { personal_key, ..UserView::of(stored) }))
 }
 
 pub(super) async fn edit_user(

@@ -1,147 +1,24 @@
-//! `/v1/audit`, `/v1/decisions`, `/v1/check`, `/v1/self`: what was done, what was decided, and why.
-
-use std::net::IpAddr;
+//! `/v1/decisions`, `/v1/check`, `/v1/self`: what was decided, and why, and who asks.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use portcullis_control::Caller;
-use portcullis_control::store::{
-    AuditRow, DecisionFilter, DecisionItem, DecisionRecord, RecordedOutcome, RowHash, Which,
-};
+use portcullis_control::store::{DecisionFilter, DecisionItem, DecisionRecord, Which};
 use portcullis_model::answer::Details;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_model::verdict::Reason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use super::answer::List;
-use super::extract::{Asked, At, Paged, bounded, paging};
-use super::keys::who;
+use super::error_log::EntryView;
+use super::extract::{Asked, At, bounded, paging};
 use super::problem::Problem;
-use super::{Api, schema};
+use super::{Api, Proven, schema};
 use crate::enforce::cause_name;
 use crate::journal::DecisionId;
 use crate::report::{DecidedFacts, Explained};
-
-/// An entry of the audit.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "AuditEntry")]
-pub(super) struct AuditView {
-    #[schemars(with = "schema::Id")]
-    tenant: Id,
-    number: u64,
-    at: String,
-    by: String,
-    #[schemars(with = "Option<schema::Id>")]
-    credential: Option<Id>,
-    channel: &'static str,
-    address: Option<IpAddr>,
-    action: String,
-    object_kind: String,
-    object: String,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<String>,
-    /// What was asked for, without secrets.
-    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
-    details: Box<RawValue>,
-    hash: String,
-}
-
-impl AuditView {
-    fn of(row: AuditRow) -> Self {
-        let (outcome, revision, code) = match row.outcome {
-            RecordedOutcome::Done { revision } => ("done", Some(revision.0), None),
-            RecordedOutcome::Refused { code } => ("refused", None, Some(code)),
-        };
-        AuditView {
-            tenant: row.tenant,
-            number: row.number,
-            at: row.at.to_string(),
-            by: who(&row.actor),
-            credential: row.actor.credential,
-            channel: row.origin.channel.as_str(),
-            address: row.origin.address,
-            action: row.action,
-            object_kind: row.object_kind,
-            object: row.object,
-            outcome,
-            revision,
-            code,
-            details: RawValue::from_string(row.details).unwrap_or_else(|_| RawValue::NULL.to_owned()),
-            hash: hex(&row.hash),
-        }
-    }
-}
-
-pub(super) async fn audit(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Paged(paging): Paged,
-) -> Result<Json<List<AuditView>>, Problem> {
-    let page = api.control.system_view(&caller)?.audit(paging).await?;
-    Ok(Json(List::of(page, AuditView::of)))
-}
-
-pub(super) async fn tenant_audit(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    At(tenant): At<Id>,
-    Paged(paging): Paged,
-) -> Result<Json<List<AuditView>>, Problem> {
-    let page = api.control.tenant_view(&caller, &tenant).await?.audit(paging).await?;
-    Ok(Json(List::of(page, AuditView::of)))
-}
-
-fn hex(hash: &RowHash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What recomputing the chains found.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Verification {
-    intact: bool,
-    chains: Vec<Chain>,
-    /// What a chain by itself cannot show.
-    unproven: &'static str,
-}
-
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Chain {
-    #[schemars(with = "schema::Id")]
-    tenant: Id,
-    rows: u64,
-    newest: String,
-    fault: Option<String>,
-}
-
-pub(super) async fn verify(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Json<Verification>, Problem> {
-    let report = api.control.system_view(&caller)?.verify_audit().await?;
-    let chains: Vec<Chain> = report
-        .chains
-        .into_iter()
-        .map(|chain| Chain {
-            tenant: chain.tenant,
-            rows: chain.rows,
-            newest: hex(&chain.newest),
-            fault: chain.fault.map(|fault| fault.to_string()),
-        })
-        .collect();
-    Ok(Json(Verification {
-        intact: chains.iter().all(|chain| chain.fault.is_none()),
-        chains,
-        unproven: "without a witness that kept an earlier hash, a chain that was cut or computed anew as a whole, \
-                   its head with it, cannot be told from a true one",
-    }))
-}
 
 /// A decision.
 #[derive(Serialize, JsonSchema)]
@@ -214,11 +91,8 @@ pub(super) struct Decisions {
     next: Option<String>,
 }
 
-pub(super) async fn decisions(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Asked(query): Asked<DecisionQuery>,
-) -> Result<Json<Decisions>, Problem> {
+/// What a query asks for, and how many.
+fn asked(query: &DecisionQuery) -> Result<(DecisionFilter, u32), Problem> {
     let invalid = |field: &str, what: String| {
         Problem::invalid(vec![portcullis_control::FieldFault { field: field.to_owned(), what }])
     };
@@ -239,8 +113,16 @@ pub(super) async fn decisions(
             Some(id.0)
         }
     };
-    let view = api.control.system_view(&caller)?;
-    let page = view.decisions(&DecisionFilter { which, before }, limit).await?;
+    Ok((DecisionFilter { which, before }, limit))
+}
+
+pub(super) async fn decisions(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Asked(query): Asked<DecisionQuery>,
+) -> Result<Json<Decisions>, Problem> {
+    let (filter, limit) = asked(&query)?;
+    let page = api.control.system_view(&caller)?.decisions(&filter, limit).await?;
     let next = page.next.map(|id| DecisionId(id).to_string());
     let items = page.items.into_iter().map(|item| match item {
         DecisionItem::Record(record) => ItemView::Decision(Box::new(DecisionView::of(&record))),
@@ -256,12 +138,82 @@ pub(super) async fn decisions(
 pub(super) async fn decision(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Extension(proven): Extension<Proven>,
     At(text): At<String>,
-) -> Result<Json<DecisionView>, Problem> {
+) -> Result<Json<Traced>, Problem> {
     let missing = || Problem::from(portcullis_control::Refused::NotFound { kind: "decision", id: text.clone() });
     let id: DecisionId = text.parse().map_err(|_| missing())?;
-    let record = api.control.system_view(&caller)?.decision(id.0, &text).await?;
-    Ok(Json(DecisionView::of(&record)))
+    let view = api.control.system_view(&caller)?;
+    let record = view.decision(id.0, &text).await?;
+    let failed = view.error_of(id.0).await?.filter(|_| api.may_get(&proven, "/v1/error-log"));
+    Ok(Json(Traced::of(&api, &record, failed.map(EntryView::of))))
+}
+
+pub(super) async fn tenant_decisions(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Asked(query): Asked<DecisionQuery>,
+) -> Result<Json<Decisions>, Problem> {
+    let (filter, limit) = asked(&query)?;
+    let page = api.control.tenant_view(&caller, &tenant).await?.decisions(&filter, limit).await?;
+    let items = page.items.iter().map(|record| ItemView::Decision(Box::new(DecisionView::of(record))));
+    Ok(Json(Decisions { items: items.collect(), next: page.next.map(|id| DecisionId(id).to_string()) }))
+}
+
+pub(super) async fn tenant_decision(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Extension(proven): Extension<Proven>,
+    At((tenant, text)): At<(Id, String)>,
+) -> Result<Json<Traced>, Problem> {
+    let missing = || Problem::from(portcullis_control::Refused::NotFound { kind: "decision", id: text.clone() });
+    let view = api.control.tenant_view(&caller, &tenant).await?;
+    let id: DecisionId = text.parse().map_err(|_| missing())?;
+    let record = view.decision(id.0, &text).await?;
+    let log = format!("/v1/tenants/{tenant}/error-log");
+    let failed = view.error_of(id.0).await?.filter(|_| api.may_get(&proven, &log));
+    Ok(Json(Traced::of(&api, &record, failed.map(EntryView::of))))
+}
+
+/// A decision with its trace: what the policy that is in force now says of the same facts, step by step, and what was kept
+/// of the call if it failed.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TracedDecision")]
+pub(super) struct Traced {
+    #[serde(flatten)]
+    decision: DecisionView,
+    /// Then and now, in one sentence.
+    summary: String,
+    /// What is decided of it now; null where no credential was proven, so that it cannot be judged again.
+    now: Option<Explained>,
+    /// For those alone who may read the error log.
+    call: Option<EntryView>,
+}
+
+impl Traced {
+    fn of(api: &Api, record: &DecisionRecord, call: Option<EntryView>) -> Traced {
+        let decision = DecisionView::of(record);
+        let details = Details::unpack(&record.details).ok();
+        let then = match (&decision.reason, details.as_ref().map(|details| details.facts.revision)) {
+            (None, Some(revision)) => format!("then: allow at revision {revision}"),
+            (Some(reason), Some(revision)) => format!("then: deny {reason} at revision {revision}"),
+            (Some(reason), None) => format!("then: deny {reason}, before the gate was asked"),
+            (None, None) => "then: allow".to_owned(),
+        };
+        // What is judged again begins with a proven credential; without one it would be missing, whatever it was then.
+        let facts = details.map(|details| details.facts).filter(|facts| facts.credential.is_some());
+        let now = facts.and_then(|facts| {
+            let mut packed = Vec::new();
+            facts.pack(&mut packed);
+            api.engine.explain_judged(&packed, api.control.now()).ok().map(|explanation| Explained::of(&explanation))
+        });
+        let summary = match now.as_ref().map(Explained::in_short) {
+            Some(now) => format!("{then}; now: {now}"),
+            None => format!("{then}; no credential was proven, so it cannot be judged again"),
+        };
+        Traced { decision, summary, now, call }
+    }
 }
 
 /// `?at=TIME`.

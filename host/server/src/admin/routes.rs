@@ -11,14 +11,17 @@ use portcullis_model::id::Id;
 
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
-use super::{Api, keys, people, records, services, tenants};
+use super::{Api, audit, browse, client_ip, error_log, import, keys, own, people, records, services, tenants};
+use crate::leaked;
 
 /// All of them.
 pub(super) fn routes() -> Routes {
     let routes = installation(Routes::new());
     let routes = of_tenants(routes);
+    let routes = of_persons(routes);
     let routes = records(routes);
-    [Kind::Workspace, Kind::Tenant, Kind::Management].into_iter().fold(routes, of_keys)
+    let routes = failures(routes);
+    [Kind::Workspace, Kind::Tenant, Kind::Management, Kind::Client].into_iter().fold(routes, of_keys)
 }
 
 fn installation(routes: Routes) -> Routes {
@@ -101,18 +104,113 @@ fn of_tenants(routes: Routes) -> Routes {
         .delete(user, "deleteUser", "Delete a user, for good\nKeys that follow the user are dead.", people::remove_user)
 }
 
+/// What people do, and what is done for them.
+fn of_persons(routes: Routes) -> Routes {
+    let key = "/v1/me/personal-key";
+    routes
+        .post(
+            "/v1/tenants/{tenant}/users/{user}/enrolment",
+            "enrolUser",
+            "Give a user a code to sign in with\nIt works once, within a day, and is in this answer alone. An earlier code is \
+             dead.",
+            own::enrol,
+        )
+        .post("/v1/me/session", "openSession", "Open a session with a code\nThe code is dead then.", own::open_session)
+        .post("/v1/me/end-session", "endSession", "End the session that the call is made with", own::close_session)
+        .get("/v1/me", "showMe", "Show who has signed in", own::me)
+        .get(key, "showPersonalKey", "Show one's personal key, without its secret", own::personal_key)
+        .post(
+            key,
+            "createPersonalKey",
+            "Make one's personal key\nIts secret is in this answer alone.",
+            own::create_personal_key,
+        )
+        .delete(key, "deletePersonalKey", "Delete one's personal key, at once and for good", own::delete_personal_key)
+        .post(
+            "/v1/me/personal-key/regenerate",
+            "regeneratePersonalKey",
+            "Give one's personal key a new secret\nThe old one is dead at once. The new one is in this answer alone.",
+            own::regenerate_personal_key,
+        )
+}
+
 fn records(routes: Routes) -> Routes {
     routes
-        .get("/v1/tenants/{tenant}/audit", "listTenantAudit", "List what was done in a tenant", records::tenant_audit)
-        .get("/v1/audit", "listAudit", "List what was done in the installation", records::audit)
-        .get("/v1/audit/verification", "verifyAudit", "Recompute every chain of the audit", records::verify)
+        .get("/v1/tenants/{tenant}/audit", "listTenantAudit", "List what was done in a tenant", audit::of_tenant)
+        .get("/v1/audit", "listAudit", "List what was done in the installation", audit::list)
+        .get("/v1/audit/verification", "verifyAudit", "Recompute every chain of the audit", audit::verify)
+        .get(
+            "/v1/audit/checkpoint",
+            "showCheckpoint",
+            "Show the newest signed checkpoint of the audit\nIt is made anew where entries have come since.",
+            audit::checkpoint,
+        )
+        .get(
+            "/v1/audit/export",
+            "exportAudit",
+            "List entries of the audit as they are hashed\nThe oldest first, a page at a time.",
+            audit::export,
+        )
         .get("/v1/decisions", "listDecisions", "List what was decided", records::decisions)
-        .get("/v1/decisions/{decision}", "showDecision", "Show a decision", records::decision)
+        .get(
+            "/v1/decisions/{decision}",
+            "showDecision",
+            "Show a decision, and what would be decided now",
+            records::decision,
+        )
+        .get(
+            "/v1/tenants/{tenant}/decisions",
+            "listTenantDecisions",
+            "List what was decided of a tenant's calls",
+            records::tenant_decisions,
+        )
+        .get(
+            "/v1/tenants/{tenant}/decisions/{decision}",
+            "showTenantDecision",
+            "Show a decision of a tenant's call, and what would be decided now",
+            records::tenant_decision,
+        )
         .post(
             "/v1/check",
             "check",
             "Explain what would be decided of a request\nThe body is a packed request head, as `portcullis check` sends it.",
             records::check,
+        )
+}
+
+/// What failed and why, for whoever has to find out.
+fn failures(routes: Routes) -> Routes {
+    let settings = "/v1/tenants/{tenant}/error-log/settings";
+    routes
+        .get("/v1/error-log", "listErrors", "List the failed calls of no tenant", error_log::list)
+        .get("/v1/error-log/{entry}", "showError", "Show a failed call of no tenant", error_log::entry)
+        .get("/v1/tenants/{tenant}/error-log", "listTenantErrors", "List a tenant's failed calls", error_log::tenant_list)
+        .get(
+            "/v1/tenants/{tenant}/error-log/{entry}",
+            "showTenantError",
+            "Show a failed call of a tenant",
+            error_log::tenant_entry,
+        )
+        .get(settings, "showErrorLogSettings", "Show what a tenant has set for its error log", error_log::settings)
+        .put(settings, "putErrorLogSettings", "Set a tenant's error log, as a whole", error_log::put_settings)
+        .get(
+            "/v1/tenants/{tenant}/endpoints",
+            "browseEndpoints",
+            "List what a tenant's keys can call, and what is set for it",
+            browse::endpoints,
+        )
+        .get("/v1/client-ip", "testClientIp", "Show what the node sees of its clients", client_ip::installation)
+        .get(
+            "/v1/tenants/{tenant}/client-ip",
+            "testTenantClientIp",
+            "Show what the node sees of a tenant's clients, and whom the address lists let in",
+            client_ip::tenant,
+        )
+        .without_key::<leaked::Body>(
+            leaked::PATH,
+            "reportLeaked",
+            "End keys that got out\nHolding a key is all that it takes to end it. The answer is the same whether there is such \
+             a key or not.",
         )
 }
 
@@ -124,7 +222,8 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
         Kind::Workspace => "WorkspaceKey",
         Kind::Tenant => "TenantKey",
         Kind::Management => "ManagementKey",
-        Kind::Personal | Kind::Client => return routes,
+        Kind::Client => "Client",
+        Kind::Personal | Kind::Session => return routes,
     };
     let all = format!("/v1/tenants/{{tenant}}/{}s", key_name(kind));
     let one = format!("{all}/{{key}}");
@@ -149,6 +248,13 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
                        body: Creation<keys::RotateBody>| {
         keys::rotate(api, caller, KeyRef { tenant, kind, id }, if_match, body)
     };
+    let end_overlap = move |State(api): State<Api>,
+                            Extension(caller): Extension<Caller>,
+                            At((tenant, id)): At<(Id, Id)>,
+                            if_match: IfMatch,
+                            body: Body<keys::RevokeBody>| {
+        keys::end_overlap(api, caller, KeyRef { tenant, kind, id }, if_match, body)
+    };
     let routes = routes
         .get(&all, &format!("list{ids}s"), &format!("List the {words}s of a tenant"), list)
         .get(&one, &format!("show{ids}"), &format!("Show a {words}, without its secret"), show)
@@ -160,8 +266,19 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
         );
     let at = format!("{one}/rotate");
     let id = format!("rotate{ids}");
-    let summary =
-        format!("Give a {words} a new secret\nThe old one is dead at once. The new one is in this answer alone.");
+    let summary = format!(
+        "Give a {words} a new secret\nThe old one is dead at once, or works for `overlap_s` more. The new one is in this \
+             answer alone."
+    );
+    let routes = match kind {
+        Kind::Tenant | Kind::Management => routes.post(&at, &id, &summary, rotate).post(
+            &format!("{one}/end-overlap"),
+            &format!("endOverlap{ids}"),
+            &format!("End the time in which the old secret of a {words} works as well"),
+            end_overlap,
+        ),
+        Kind::Workspace | Kind::Client | Kind::Personal | Kind::Session => routes,
+    };
     match kind {
         Kind::Workspace => routes.post(
             &all,
@@ -172,8 +289,13 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
         ),
         Kind::Tenant => routes
             .post(&all, "createTenantKey", "Make a tenant key\nIt is in this answer alone.", keys::create_tenant)
-            .patch(&one, "editTenantKey", "Change a tenant key\nFields that are left out stay.", keys::edit_tenant)
-            .post(&at, &id, &summary, rotate),
+            .post(
+                &format!("{all}/import"),
+                "importTenantKeys",
+                "Take over keys of another system, by their SHA-256\nAll of them or none.",
+                import::import,
+            )
+            .patch(&one, "editTenantKey", "Change a tenant key\nFields that are left out stay.", keys::edit_tenant),
         Kind::Management => routes
             .post(
                 &all,
@@ -181,8 +303,13 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
                 "Make a management key\nIt is in this answer alone.",
                 keys::create_management,
             )
-            .delete(&one, "deleteManagementKey", "Delete a management key, at once and for good", keys::delete)
-            .post(&at, &id, &summary, rotate),
-        Kind::Personal | Kind::Client => routes,
+            .delete(&one, "deleteManagementKey", "Delete a management key, at once and for good", keys::delete),
+        Kind::Client => routes.post(
+            &all,
+            "createClient",
+            "Make an OAuth client\nIts secret is in this answer alone.",
+            keys::create_client,
+        ),
+        Kind::Personal | Kind::Session => routes,
     }
 }

@@ -7,7 +7,28 @@
 
 use std::borrow::Cow;
 
+use portcullis_control::store::USUAL_ERROR_ENTRIES;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+/// Describes a view that wraps another crate's type by the type of that name in here.
+macro_rules! described_as {
+    ($view:ident: $schema:ty) => {
+        impl ::schemars::JsonSchema for $view {
+            fn schema_name() -> ::std::borrow::Cow<'static, str> {
+                <$schema as ::schemars::JsonSchema>::schema_name()
+            }
+
+            fn schema_id() -> ::std::borrow::Cow<'static, str> {
+                <$schema as ::schemars::JsonSchema>::schema_id()
+            }
+
+            fn json_schema(generator: &mut ::schemars::SchemaGenerator) -> ::schemars::Schema {
+                <$schema as ::schemars::JsonSchema>::json_schema(generator)
+            }
+        }
+    };
+}
+pub(super) use described_as;
 
 /// A text of a certain form.
 macro_rules! texts {
@@ -49,6 +70,10 @@ texts! {
     HostPattern {
         "description": "A host in lower case and without a port, or `*.` before a suffix for every host below it.",
         "type": "string", "maxLength": 255, "examples": ["api.example.com", "*.example.com"],
+    }
+    Sha256 {
+        "description": "A SHA-256 in hex.",
+        "type": "string", "minLength": 64, "maxLength": 64, "pattern": "^[0-9a-fA-F]{64}$",
     }
     Methods {
         "description": "Methods; where the field is left out, every one.",
@@ -189,6 +214,9 @@ pub(super) struct Endpoint {
     /// Its earlier display name.
     #[schemars(skip_serializing_if = "Option::is_none")]
     formerly: Option<String>,
+    /// Other ids by which people and programs may name it.
+    #[schemars(default, skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<Id>,
 }
 
 /// What answers the CORS preflights of origins that may ask.
@@ -214,6 +242,128 @@ pub(super) struct Delivery {
     preserve_host: bool,
     /// How long the upstream may take until the head of its response, in seconds.
     response_timeout_s: u32,
+    /// A path of the service that Portcullis keeps for itself: below it lies `/v1/leaked`. Off where left out.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    reserved_prefix: Option<String>,
     #[schemars(skip_serializing_if = "Option::is_none")]
     preflight: Option<Preflight>,
+}
+
+/// What the operator sets for a tenant beside its modules and its limit.
+#[derive(JsonSchema)]
+pub(super) struct TenantRules {
+    /// How long before its end a credential is expiring soon, in days.
+    expiring_soon_days: u16,
+    /// What access tokens of the tenant's clients name as their issuer (RFC 7519 section 4.1.1).
+    token_issuer: String,
+    /// How long an access token lives unless its client ends before, in seconds.
+    token_validity_s: u32,
+}
+
+/// What the access tokens of an OAuth client may be for.
+#[derive(JsonSchema)]
+pub(super) struct ClientTerms {
+    /// The scopes (RFC 6749 section 3.3).
+    scopes: Vec<String>,
+    /// The audiences (RFC 7519 section 4.1.3).
+    audiences: Vec<String>,
+}
+
+/// What a tenant sets for its error log.
+#[derive(JsonSchema)]
+#[schemars(default, deny_unknown_fields, rename = "ErrorLogChoices")]
+pub(super) struct ErrorLogSettings {
+    /// Whether failed calls are kept at all.
+    enabled: bool,
+    /// How many are kept, proven ones and those of strangers each; the oldest go first.
+    max_entries: u32,
+    /// What is taken out of each, besides what always is.
+    redact: Redactions,
+}
+
+impl Default for ErrorLogSettings {
+    fn default() -> ErrorLogSettings {
+        ErrorLogSettings { enabled: true, max_entries: USUAL_ERROR_ENTRIES, redact: Redactions::default() }
+    }
+}
+
+/// What is taken out of a failed call before it is kept.
+#[derive(JsonSchema, Default)]
+#[schemars(default, deny_unknown_fields)]
+pub(super) struct Redactions {
+    /// Names of JSON fields at any depth, form fields and query parameters; their values go.
+    fields: Vec<String>,
+    /// Names of header fields; their values go.
+    headers: Vec<String>,
+    /// Texts that go wherever they occur.
+    values: Vec<String>,
+    /// Regular expressions; what they match goes wherever it occurs.
+    patterns: Vec<String>,
+}
+
+/// Which line of an exported audit it is.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
+pub(super) enum EntryType {
+    Entry,
+}
+
+/// Which line of an exported audit it is.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase", inline)]
+pub(super) enum CheckpointType {
+    Checkpoint,
+}
+
+/// An entry with everything that its hash is computed from. `details` is the text that was hashed.
+#[derive(JsonSchema)]
+pub(super) struct ExportedEntry {
+    r#type: EntryType,
+    tenant: String,
+    /// Its number in the tenant's chain.
+    number: u64,
+    /// In seconds since 1970, as it is hashed.
+    at: u64,
+    actor_tenant: String,
+    actor_credential: Option<String>,
+    actor_user: Option<String>,
+    channel: String,
+    address: Option<String>,
+    action: String,
+    object_kind: String,
+    object: String,
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    details: String,
+    hash: Sha256,
+}
+
+/// A signed checkpoint: how long every chain is, and its newest hash.
+#[derive(JsonSchema)]
+pub(super) struct SignedCheckpoint {
+    r#type: CheckpointType,
+    format: u32,
+    number: u64,
+    revision: u64,
+    /// In seconds since 1970, as it is signed.
+    at: u64,
+    /// The Ed25519 key in hex.
+    public_key: String,
+    /// The signature in hex.
+    signature: String,
+    chains: Vec<Mark>,
+}
+
+/// One chain of a checkpoint.
+#[derive(JsonSchema)]
+#[schemars(rename = "CheckpointMark")]
+pub(super) struct Mark {
+    tenant: Id,
+    count: u64,
+    hash: Sha256,
+    /// Up to which number entries were removed.
+    removed: u64,
+    removed_hash: Option<Sha256>,
 }

@@ -1,7 +1,5 @@
 //! `/v1/installation`, `/v1/services`: what is guarded, and how.
 
-use std::borrow::Cow;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use portcullis_control::store::{Delivery, Preflight, ServiceRecord, Stored};
@@ -9,10 +7,10 @@ use portcullis_control::{Caller, Command, NewService, Preset, ServiceEdit};
 use portcullis_model::address::Cidr;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{Endpoint, HostPattern, Installation, Presentation};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Created, List, Removed, Shown, created, shown};
+use super::answer::{Created, List, Removed, Shown, TakenOut, created, shown};
 use super::extract::{Asked, At, Body, Confirm, Creation, IfMatch};
 use super::problem::Problem;
 use super::{Api, schema};
@@ -98,6 +96,11 @@ pub(super) struct ServiceView {
     delivery: Delivery,
     #[schemars(with = "Vec<schema::Endpoint>")]
     endpoints: Vec<Endpoint>,
+    /// Counts the changes of the endpoints.
+    catalogue_version: u32,
+    /// The preset that it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<String>,
     /// When it was made, as RFC 3339.
     created_at: String,
     /// The revision that changed it last, which is its `ETag`.
@@ -106,7 +109,7 @@ pub(super) struct ServiceView {
 
 impl ServiceView {
     fn of(stored: Stored<ServiceRecord>) -> Self {
-        let ServiceRecord { service, name, delivery } = stored.record;
+        let ServiceRecord { service, name, delivery, catalogue } = stored.record;
         ServiceView {
             id: service.id,
             name,
@@ -116,6 +119,8 @@ impl ServiceView {
             accept: service.accept,
             delivery,
             endpoints: service.endpoints,
+            catalogue_version: catalogue.version,
+            preset: catalogue.preset,
             created_at: stored.created.to_string(),
             changed: stored.changed.0,
         }
@@ -146,6 +151,8 @@ pub(super) struct ServiceBody {
     response_timeout_s: u32,
     #[schemars(with = "Option<schema::Preflight>")]
     preflight: Option<Preflight>,
+    /// A path of the service that Portcullis keeps for itself: below it lies `/v1/leaked`.
+    reserved_prefix: Option<String>,
     preset: Option<String>,
 }
 
@@ -177,6 +184,9 @@ pub(super) struct ServicePatch {
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "Option<Option<schema::Preflight>>")]
     preflight: Option<Option<Preflight>>,
+    /// `null` turns it off.
+    #[serde(default, deserialize_with = "given")]
+    reserved_prefix: Option<Option<String>>,
 }
 
 /// Tells a field that is `null` from one that is left out.
@@ -213,6 +223,7 @@ pub(super) async fn create(
             upstream: body.upstream,
             preserve_host: body.preserve_host,
             response_timeout_s: body.response_timeout_s,
+            reserved_prefix: body.reserved_prefix,
             preflight: body.preflight,
         },
         preset: preset.transpose()?,
@@ -244,6 +255,7 @@ pub(super) async fn edit(
         upstream: patch.upstream.unwrap_or_else(|| now.upstream.clone()),
         preserve_host: patch.preserve_host.unwrap_or(now.preserve_host),
         response_timeout_s: patch.response_timeout_s.unwrap_or(now.response_timeout_s),
+        reserved_prefix: patch.reserved_prefix.unwrap_or_else(|| now.reserved_prefix.clone()),
         preflight: patch.preflight.unwrap_or_else(|| now.preflight.clone()),
     };
     let delivery = (delivery != now).then_some(delivery);
@@ -289,19 +301,7 @@ pub(super) async fn endpoint(
 #[serde(transparent)]
 pub(super) struct EndpointView(Endpoint);
 
-impl JsonSchema for EndpointView {
-    fn schema_name() -> Cow<'static, str> {
-        schema::Endpoint::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        schema::Endpoint::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        schema::Endpoint::json_schema(generator)
-    }
-}
+schema::described_as!(EndpointView: schema::Endpoint);
 
 /// An endpoint without its id, which stands in the path.
 #[derive(Deserialize, JsonSchema)]
@@ -323,12 +323,16 @@ pub(super) struct EndpointBody {
     #[serde(default)]
     legacy: bool,
     formerly: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "Vec<schema::Id>")]
+    aliases: Vec<Id>,
 }
 
 pub(super) async fn put_endpoint(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((service, id)): At<(Id, Id)>,
+    IfMatch(if_match): IfMatch,
     Body(body): Body<EndpointBody>,
 ) -> Result<Shown<EndpointView>, Problem> {
     let endpoint = Endpoint {
@@ -342,8 +346,9 @@ pub(super) async fn put_endpoint(
         audience: body.audience,
         legacy: body.legacy,
         formerly: body.formerly,
+        aliases: body.aliases,
     };
-    api.order(&caller, None, Command::PutEndpoint(service.clone(), Box::new(endpoint))).await?;
+    api.order(&caller, if_match, Command::PutEndpoint(service.clone(), Box::new(endpoint))).await?;
     let stored = api.control.system_view(&caller)?.endpoint(&service, &id).await?;
     Ok(shown(stored.changed, EndpointView(stored.record)))
 }
@@ -352,9 +357,11 @@ pub(super) async fn remove_endpoint(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     At((service, endpoint)): At<(Id, Id)>,
+    IfMatch(if_match): IfMatch,
     Asked(confirm): Asked<Confirm>,
-) -> Result<Removed, Problem> {
+) -> Result<TakenOut, Problem> {
     let endpoint = EndpointRef { service, endpoint };
-    api.order(&caller, None, Command::RemoveEndpoint(endpoint, confirm.confirmation())).await?;
-    Ok(Removed)
+    let done = api.order(&caller, if_match, Command::RemoveEndpoint(endpoint, confirm.confirmation())).await?;
+    // The service is another one without it: the tag is the service's, as that of an endpoint is.
+    Ok(TakenOut(done.revision))
 }

@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use portcullis_control::store::{ApplicationRecord, Stored, TenantRecord};
-use portcullis_control::{Caller, Command, NewApplication, NewTenant, SettingsOf, TenantEdit};
+use portcullis_control::store::{ApplicationRecord, Stored, TenantRecord, TenantRules};
+use portcullis_control::{Caller, Command, NewApplication, NewTenant, RulesEdit, SettingsOf, TenantEdit};
 use portcullis_model::address::Cidr;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{EndpointSettings, Module, SignatureMode, TenantState};
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Created, List, Removed, Shown, created, shown};
-use super::extract::{Asked, At, Body, Creation, IfMatch, Paged};
+use super::extract::{Asked, At, Body, Creation, IfMatch, Paged, confirmation};
 use super::lines::{Lines, ranges};
 use super::problem::Problem;
 use super::{Api, schema};
@@ -31,6 +31,9 @@ pub(super) struct TenantView {
     #[schemars(with = "Vec<schema::Module>")]
     modules: Vec<Module>,
     key_limit: u32,
+    #[serde(flatten)]
+    #[schemars(with = "schema::TenantRules")]
+    rules: TenantRules,
     /// Tenant keys that are active and unexpired; only where one tenant is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys_in_use: Option<u64>,
@@ -49,6 +52,7 @@ impl TenantView {
             state: tenant.state,
             modules: tenant.modules.clone(),
             key_limit: tenant.key_limit,
+            rules: tenant.rules.clone(),
             keys_in_use,
             created_at: stored.created.to_string(),
             changed: stored.changed.0,
@@ -69,6 +73,9 @@ pub(super) struct TenantBody {
     modules: Vec<Module>,
     #[serde(default = "usual_key_limit")]
     key_limit: u32,
+    expiring_soon_days: Option<u16>,
+    token_issuer: Option<String>,
+    token_validity_s: Option<u32>,
 }
 
 fn usual_key_limit() -> u32 {
@@ -85,6 +92,11 @@ pub(super) struct TenantPatch {
     #[schemars(with = "Option<Vec<schema::Module>>")]
     modules: Option<Vec<Module>>,
     key_limit: Option<u32>,
+    expiring_soon_days: Option<u16>,
+    token_issuer: Option<String>,
+    token_validity_s: Option<u32>,
+    #[serde(default)]
+    confirm: bool,
 }
 
 pub(super) async fn list(
@@ -102,7 +114,12 @@ pub(super) async fn create(
     Creation(body, idempotency): Creation<TenantBody>,
 ) -> Result<Created<TenantView>, Problem> {
     let id = body.id.clone();
-    let new = NewTenant { id: body.id, name: body.name, modules: body.modules, key_limit: body.key_limit };
+    let rules = RulesEdit {
+        expiring_soon_days: body.expiring_soon_days,
+        token_issuer: body.token_issuer,
+        token_validity_s: body.token_validity_s,
+    };
+    let new = NewTenant { id: body.id, name: body.name, modules: body.modules, key_limit: body.key_limit, rules };
     let done = api.create(&caller, None, idempotency, Command::CreateTenant(new)).await?;
     let view = api.control.tenant_view(&caller, &id).await?;
     let stored = view.tenant();
@@ -126,7 +143,18 @@ pub(super) async fn edit(
     IfMatch(if_match): IfMatch,
     Body(patch): Body<TenantPatch>,
 ) -> Result<Shown<TenantView>, Problem> {
-    let edit = TenantEdit { name: patch.name, state: patch.state, modules: patch.modules, key_limit: patch.key_limit };
+    let edit = TenantEdit {
+        name: patch.name,
+        state: patch.state,
+        modules: patch.modules,
+        key_limit: patch.key_limit,
+        rules: RulesEdit {
+            expiring_soon_days: patch.expiring_soon_days,
+            token_issuer: patch.token_issuer,
+            token_validity_s: patch.token_validity_s,
+        },
+        confirmation: confirmation(patch.confirm),
+    };
     state.order(&caller, if_match, Command::EditTenant(id.clone(), edit)).await?;
     get(state, Extension(caller), At(id)).await
 }
@@ -186,10 +214,7 @@ pub(super) async fn get_settings(
     At((tenant, service, endpoint)): At<(Id, Id, Id)>,
 ) -> Result<Shown<SettingsView>, Problem> {
     let endpoint = EndpointRef { service, endpoint };
-    let settings = api.control.tenant_view(&caller, &tenant).await?.settings().await?;
-    let stored = settings.into_iter().find(|stored| stored.record.endpoint == endpoint).ok_or_else(|| {
-        portcullis_control::Refused::NotFound { kind: "settings for endpoint", id: endpoint.to_string() }
-    })?;
+    let stored = api.control.tenant_view(&caller, &tenant).await?.settings_of(&endpoint).await?;
     Ok(shown(stored.changed, SettingsView::of(stored)))
 }
 

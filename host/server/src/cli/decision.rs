@@ -4,10 +4,11 @@ use clap::Subcommand;
 use portcullis_model::id::Id;
 use serde_json::Value;
 
-use super::table::{Column, at};
+use super::table::{self, Column, at};
 use super::{Common, Pages, Session};
 use crate::client::{Call, path};
 use crate::error::Error;
+use crate::output::Visible;
 
 const HELP: &str = "\
 A client that is denied is told the id of the decision and nothing of its reason. Here is the reason.
@@ -39,14 +40,22 @@ enum Command {
         /// Denials for this reason alone, such as credential-revoked
         #[arg(long, value_name = "NAME")]
         reason: Option<String>,
+        /// Of this tenant's keys alone
+        #[arg(long)]
+        tenant: Option<Id>,
         #[command(flatten)]
         pages: Pages,
     },
-    /// Show a decision
-    #[command(after_long_help = "Examples:\n  portcullis decision show 01k9x2m4q7c3d")]
+    /// Show a decision, what would be decided now step by step, and the call if it failed
+    #[command(
+        after_long_help = "Examples:\n  portcullis decision show 01k9x2m4q7c3d\n  portcullis decision show 01k9x2m4q7c3d --tenant acme"
+    )]
     Show {
         /// The decision, as the client was told
         id: Id,
+        /// The tenant whose key it was, for its own administrators
+        #[arg(long)]
+        tenant: Option<Id>,
     },
 }
 
@@ -85,6 +94,7 @@ const PAGE: &[Column] = &[
     Column("signature", |decision| at(decision, "/facts/signature")),
     Column("observed", |decision| at(decision, "/observed")),
     Column("revision", |decision| at(decision, "/facts/revision")),
+    Column("then and now", |decision| at(decision, "/summary")),
 ];
 
 /// Method, host and path, as far as they are known. A query is not recorded.
@@ -94,6 +104,33 @@ fn request(decision: &Value) -> Vec<String> {
     Some(words.join(" ").trim().to_owned()).filter(|request| !request.is_empty()).into_iter().collect()
 }
 
+fn folder(tenant: Option<&Id>) -> Vec<&str> {
+    match tenant {
+        Some(tenant) => vec!["tenants", tenant.as_str(), "decisions"],
+        None => vec!["decisions"],
+    }
+}
+
+/// The decision, the steps of judging it now, and the call where it failed and was kept.
+fn page(decision: &Value) -> String {
+    let mut text = table::page(PAGE, decision);
+    let steps = decision.pointer("/now/steps").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if !steps.is_empty() {
+        text += "\nSteps now\n";
+        for step in steps {
+            let word = |pointer: &str| at(step, pointer).concat();
+            let (outcome, check, detail) = (word("/outcome"), word("/check"), word("/detail"));
+            let (outcome, check) = (Visible(&outcome).to_string(), Visible(&check).to_string());
+            text += &format!("  {outcome:8}  {check:16}  {}\n", Visible(&detail));
+        }
+    }
+    if let Some(call) = decision.get("call").filter(|call| !call.is_null()) {
+        text += "\nThe call\n";
+        text += &table::page(super::error_log::PAGE, call);
+    }
+    text
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -101,8 +138,8 @@ fn request(decision: &Value) -> Vec<String> {
 pub(super) fn run(args: &Args) -> Result<(), Error> {
     let session = Session::open(&args.common)?;
     match &args.command {
-        Command::List { denied, reason, pages } => {
-            let mut call = Call::get(path(&["decisions"]));
+        Command::List { denied, reason, tenant, pages } => {
+            let mut call = Call::get(path(&folder(tenant.as_ref())));
             if *denied {
                 call = call.with("denied", true);
             }
@@ -111,6 +148,11 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             }
             session.pages(&call, pages, LIST, "no decisions")
         }
-        Command::Show { id } => session.show(path(&["decisions", id.as_str()]), PAGE),
+        Command::Show { id, tenant } => {
+            let mut segments = folder(tenant.as_ref());
+            segments.push(id.as_str());
+            let answer = session.send(&Call::get(path(&segments)))?;
+            session.say(&answer.body, || page(&answer.body))
+        }
     }
 }

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::method::Method;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::confirm::{Consent, Question};
 use super::table::{self, Column, at};
@@ -44,6 +45,12 @@ enum Command {
         /// The endpoint
         #[arg(value_name = "SERVICE/ENDPOINT", value_parser = value::endpoint)]
         endpoint: EndpointRef,
+    },
+    /// List what a tenant's keys can call, with what the tenant has set for it
+    #[command(after_long_help = "Examples:\n  portcullis endpoint browse acme")]
+    Browse {
+        /// The tenant
+        tenant: Id,
     },
     Put(Put),
     /// Take an endpoint out of its service's catalogue
@@ -114,6 +121,10 @@ struct Put {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     formerly: Option<String>,
+    /// Another id by which it may be named; several, or with commas between
+    #[arg(long = "alias", value_name = "ID", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<Id>,
 }
 
 pub(super) const LIST: &[Column] = &[
@@ -124,6 +135,31 @@ pub(super) const LIST: &[Column] = &[
     Column("prefixes", |endpoint| at(endpoint, "/prefixes")),
     Column("per application", |endpoint| at(endpoint, "/per_application")),
 ];
+
+const BROWSE: &[Column] = &[
+    Column("endpoint", |endpoint| at(endpoint, "/endpoint")),
+    Column("name", |endpoint| at(endpoint, "/name")),
+    Column("marks", marks),
+    Column("methods", |endpoint| table::methods(endpoint, "/methods")),
+    Column("paths", |endpoint| {
+        let below = at(endpoint, "/prefixes").into_iter().map(|prefix| prefix + "/..");
+        at(endpoint, "/paths").into_iter().chain(below).collect()
+    }),
+    Column("addresses", |endpoint| {
+        let ranges = at(endpoint, "/ip_ranges");
+        if ranges.is_empty() { vec!["any".to_owned()] } else { ranges }
+    }),
+    Column("signature", |endpoint| at(endpoint, "/signature")),
+];
+
+/// What is particular of an endpoint.
+fn marks(endpoint: &Value) -> Vec<String> {
+    let is = |field: &str| endpoint.get(field).and_then(Value::as_bool).unwrap_or(false);
+    let legacy = is("legacy").then(|| "legacy".to_owned());
+    let per_application = is("per_application").then(|| "per application".to_owned());
+    let formerly = at(endpoint, "/formerly").into_iter().map(|name| format!("formerly {name}"));
+    legacy.into_iter().chain(per_application).chain(formerly).collect()
+}
 
 const PAGE: &[Column] = &[
     Column("id", |endpoint| at(endpoint, "/id")),
@@ -136,6 +172,7 @@ const PAGE: &[Column] = &[
     Column("scope", |endpoint| at(endpoint, "/scope")),
     Column("audience", |endpoint| at(endpoint, "/audience")),
     Column("legacy", |endpoint| at(endpoint, "/legacy")),
+    Column("aliases", |endpoint| at(endpoint, "/aliases")),
 ];
 
 /// Runs the command.
@@ -150,6 +187,9 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             session.list(path(&["services", service.as_str(), "endpoints"]), LIST, "no endpoints")
         }
         Command::Show { endpoint } => session.show(one(endpoint), PAGE),
+        Command::Browse { tenant } => {
+            session.list(path(&["tenants", tenant.as_str(), "endpoints"]), BROWSE, "no endpoints")
+        }
         Command::Put(new) => {
             let mut whole = body(new);
             if !new.methods.is_empty() {

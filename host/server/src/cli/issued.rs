@@ -48,6 +48,9 @@ impl Drop for Reserved {
     }
 }
 
+/// The fields of answers that hold a secret; an answer has one of them.
+const MAIN: [&str; 4] = ["key", "client_secret", "code", "session"];
+
 /// Where the secrets of an answer go; to standard output where there is no file.
 pub(super) struct Outlets {
     pub(super) key: Option<Reserved>,
@@ -65,13 +68,15 @@ pub(super) fn say(
     columns: &[Column],
     outlets: Outlets,
 ) -> Result<(), Error> {
+    let main = MAIN.into_iter().find(|field| answer.get(field).is_some()).unwrap_or("key");
     let written =
-        [divert(&mut answer, "key", outlets.key)?, divert(&mut answer, "signing_secret", outlets.signing_secret)?];
+        [divert(&mut answer, main, outlets.key)?, divert(&mut answer, "signing_secret", outlets.signing_secret)?];
     session.say(&answer, || {
-        let secrets: Vec<String> = [("key", "/key"), ("signing secret", "/signing_secret")]
+        let secrets: Vec<String> = MAIN
             .iter()
-            .flat_map(|(title, pointer)| at(&answer, pointer).into_iter().map(move |secret| (title, secret)))
-            .map(|(title, secret)| format!("{title:14}  {}\n", Visible(&secret)))
+            .chain(&["signing_secret"])
+            .flat_map(|field| at(&answer, &format!("/{field}")).into_iter().map(move |secret| (field, secret)))
+            .map(|(field, secret)| format!("{:14}  {}\n", field.replace('_', " "), Visible(&secret)))
             .collect();
         let once = match secrets.len() {
             0 if answer.get("secret_already_shown").is_some() => {

@@ -1,5 +1,7 @@
 //! `portcullis key`: the life of keys.
 
+mod import;
+
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
@@ -12,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::confirm::{Consent, Question};
 use super::issued::{self, Outlets, Reserved};
 use super::table::{self, Column, at};
-use super::value::Ranges;
-use super::{Common, Listed, Pages, Session, body, put, value};
+use super::value::{Expiration, Ranges};
+use super::{Common, Listed, Pages, Session, body, put, value, with_filters};
 use crate::client::{Answer, Call, ClientError, path};
 use crate::error::Error;
 use crate::input::Origin;
@@ -31,7 +33,7 @@ Examples:
   portcullis key rotate acme k3J9aQ2x
   portcullis key revoke acme k3J9aQ2x";
 
-/// Keys: create, list, rotate, revoke
+/// Keys: create, import, list, rotate, revoke
 #[derive(clap::Args)]
 #[command(after_long_help = HELP, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -54,8 +56,22 @@ enum Command {
         kind: Option<Kind>,
     },
     Create(Box<Create>),
+    Import(import::Args),
     Edit(Edit),
     Rotate(Rotate),
+    /// End the earlier secret of a rotated key before its time
+    #[command(
+        after_long_help = "Examples:\n  portcullis key end-overlap acme k3J9aQ2x\n  portcullis key end-overlap acme k3J9aQ2x --yes"
+    )]
+    EndOverlap {
+        #[command(flatten)]
+        of: Of,
+        /// Its kind [default: found by its id]
+        #[arg(long)]
+        kind: Option<Kind>,
+        #[command(flatten)]
+        consent: Consent,
+    },
     /// Revoke a key, at once and for good; it stays listed
     #[command(
         after_long_help = "Examples:\n  portcullis key revoke acme k3J9aQ2x\n  portcullis key revoke acme k3J9aQ2x --yes"
@@ -132,20 +148,31 @@ impl Kind {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum State {
+pub(super) enum State {
     /// Not revoked; it may have expired
     Active,
     /// Revoked
     Revoked,
 }
 
+impl State {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            State::Active => "active",
+            State::Revoked => "revoked",
+        }
+    }
+}
+
 const LIST_HELP: &str = "\
-The status is the stored state together with the expiration: a key that ends within seven days is expiring soon. \
+The status is the stored state together with the expiration: a key that ends within seven days is expiring \
+soon, unless the tenant has another number of days. \
 Without `--kind` the JSON has in `next` the cursor of each kind that has more.
 
 Examples:
   portcullis key list acme
   portcullis key list acme --kind tenant --state active
+  portcullis key list acme --expiration expiring-soon
   portcullis key list acme --all --json";
 
 /// List the keys of a tenant, without their secrets
@@ -160,6 +187,9 @@ struct List {
     /// Keys in this stored state alone
     #[arg(long)]
     state: Option<State>,
+    /// Keys whose end lies so alone
+    #[arg(long)]
+    expiration: Option<Expiration>,
     #[command(flatten)]
     pages: Pages,
 }
@@ -333,11 +363,13 @@ struct Edit {
 }
 
 const ROTATE_HELP: &str = "\
-The key gets a new secret and keeps the rest; the old secret is dead at once. An expired key needs a new expiry. A \
+The key gets a new secret and keeps the rest. The old secret is dead at once, unless it is given time with `--overlap`; \
+`portcullis key end-overlap` ends that early. An expired key needs a new expiry. A \
 workspace pair is not rotated: make a new one with `portcullis key create TENANT workspace`.
 
 Examples:
   portcullis key rotate acme k3J9aQ2x
+  portcullis key rotate acme k3J9aQ2x --overlap 7d
   portcullis key rotate acme k3J9aQ2x --expires 2028-01-01 --key-out shop.key --yes";
 
 /// Give a tenant or management key a new secret
@@ -355,6 +387,10 @@ struct Rotate {
     #[arg(long, value_name = "TIME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Expiry>,
+    /// How long the old secret goes on working, such as 1h or 7d, at most 30d [default: not at all]
+    #[arg(long = "overlap", value_name = "TIME", value_parser = value::seconds)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlap_s: Option<u32>,
     /// Write the key to this new file, for its owner alone, instead of showing it
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -375,6 +411,7 @@ const LIST_COLUMNS: &[Column] = &[
     Column("status", status),
     Column("group", |key| at(key, "/group")),
     Column("expires", |key| at(key, "/expires")),
+    Column("last used", |key| at(key, "/last_used/at")),
     Column("created", |key| at(key, "/created_at")),
     Column("created by", |key| at(key, "/created_by")),
 ];
@@ -387,6 +424,10 @@ const PAGE: &[Column] = &[
     Column("status", status),
     Column("expires", |key| at(key, "/expires")),
     Column("secret version", |key| at(key, "/secret_version")),
+    Column("old secret works until", |key| at(key, "/overlap_until")),
+    Column("last used", |key| at(key, "/last_used/at")),
+    Column("from", |key| at(key, "/last_used/address")),
+    Column("secrets", secrets),
     Column("group", |key| at(key, "/group")),
     Column("addresses", |key| any_where_empty(key, "/ip_allowlist")),
     Column("endpoints", |key| at(key, "/endpoints")),
@@ -396,6 +437,23 @@ const PAGE: &[Column] = &[
     Column("created", |key| at(key, "/created_at")),
     Column("created by", |key| at(key, "/created_by")),
 ];
+
+/// The uses of each version of the secret, a line each.
+fn secrets(key: &Value) -> Vec<String> {
+    let versions = key.pointer("/secrets").and_then(Value::as_array).into_iter().flatten();
+    let line = |secret: &Value| {
+        let word = |pointer: &str| at(secret, pointer).concat();
+        let used = match at(secret, "/last_used/at").pop() {
+            Some(time) => format!("used {} times, last {time}", word("/count")),
+            None => "never used".to_owned(),
+        };
+        let share = at(secret, "/share").pop().map(|share| format!(", {share} % of recent requests"));
+        let until = at(secret, "/until").pop().map(|until| format!(", until {until}"));
+        let more: String = share.into_iter().chain(until).collect();
+        format!("version {}: {used}{more}", word("/version"))
+    };
+    versions.map(line).collect()
+}
 
 /// The stored state and the expiration together.
 fn status(key: &Value) -> Vec<String> {
@@ -420,6 +478,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         Command::List(args) => list(&session, args),
         Command::Show { of, kind } => show(&session, of, *kind),
         Command::Create(new) => create(&session, new),
+        Command::Import(args) => import::run(&session, args),
         Command::Edit(edit) => {
             let mut change = body(edit);
             let Allow { ip_allow, ip_allow_file } = &edit.allow;
@@ -430,6 +489,13 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             session.change(&Call::patch(edit.of.path(Kind::Tenant), &change), &done, PAGE)
         }
         Command::Rotate(args) => rotate(&session, args),
+        Command::EndOverlap { of, kind, consent } => {
+            let kind = find(&session, of, *kind)?.0;
+            let call = Call::post(of.act(kind, "end-overlap"), &json!({}));
+            let key = session.order(call, consent, Question::YesOrNo)?.body;
+            let done = format!("ended the earlier secret of {} key `{}` of tenant `{}`", kind.name(), of.id, of.tenant);
+            session.say(&key, || format!("{done}\n{}", table::page(PAGE, &key)))
+        }
         Command::Revoke { of, kind, consent } => {
             let kind = find(&session, of, *kind)?.0;
             let call = Call::post(of.act(kind, "revoke"), &json!({}));
@@ -470,13 +536,9 @@ fn show(session: &Session, of: &Of, kind: Option<Kind>) -> Result<(), Error> {
 }
 
 fn list(session: &Session, args: &List) -> Result<(), Error> {
-    let state = args.state.map(|state| match state {
-        State::Active => "active",
-        State::Revoked => "revoked",
-    });
     let call = |kind: Kind| {
         let call = Call::get(path(&["tenants", args.tenant.as_str(), kind.folder()]));
-        state.into_iter().fold(call, |call, state| call.with("state", state))
+        with_filters(call, args.state, args.expiration)
     };
     if let Some(kind) = args.kind {
         return session.pages(&call(kind), &args.pages, LIST_COLUMNS, "no keys");

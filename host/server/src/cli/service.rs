@@ -155,6 +155,10 @@ struct Rest {
     #[arg(long = "response-timeout", value_name = "TIME", value_parser = value::seconds)]
     #[serde(skip_serializing_if = "Option::is_none")]
     response_timeout_s: Option<u32>,
+    /// A path that Portcullis keeps for itself, such as /.portcullis, below which leaked keys are reported
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserved_prefix: Option<String>,
     /// A place for keys, such as header:X-API-Key=tenant; also parameter:NAME=KIND and scheme:NAME=KIND
     #[arg(long = "accept", value_name = "PLACE:NAME=KIND", value_parser = value::presentation)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -223,6 +227,9 @@ const PAGE: &[Column] = &[
         vec![if kept { "sent on" } else { "replaced by the upstream's" }.to_owned()]
     }),
     Column("may take", |service| table::seconds(service, "/response_timeout_s")),
+    Column("reserved", |service| at(service, "/reserved_prefix")),
+    Column("catalogue", |service| at(service, "/catalogue_version")),
+    Column("preset", |service| at(service, "/preset")),
     Column("preflights of", |service| at(service, "/preflight/origins")),
     Column("with fields", |service| at(service, "/preflight/headers")),
     Column("remembered", |service| table::seconds(service, "/preflight/max_age_s")),

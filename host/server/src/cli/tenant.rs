@@ -5,8 +5,9 @@ use portcullis_model::id::Id;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::table::{Column, at};
-use super::{Common, Pages, Session, body, put};
+use super::confirm::{Consent, Question};
+use super::table::{self, Column, at};
+use super::{Common, Pages, Session, body, put, value};
 use crate::client::{Call, path};
 use crate::error::Error;
 
@@ -84,11 +85,14 @@ struct Create {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     key_limit: Option<u32>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    rules: Rules,
 }
 
 const EDIT_HELP: &str = "\
 What is not given stays as it is. No key of a suspended tenant works until it is active again. What a tenant has set \
-by a module has no effect while the module is off.
+by a module has no effect while the module is off; it is kept, and taking the module away is asked for.
 
 Examples:
   portcullis tenant edit acme --state suspended
@@ -121,6 +125,29 @@ struct Edit {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     key_limit: Option<u32>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    rules: Rules,
+    #[command(flatten)]
+    #[serde(skip)]
+    consent: Consent,
+}
+
+/// What else is set for a tenant.
+#[derive(clap::Args, Serialize)]
+struct Rules {
+    /// How many days before its end a key is called expiring soon [default: 7 when created]
+    #[arg(long, value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiring_soon_days: Option<u16>,
+    /// What access tokens name as their issuer [default: portcullis when created]
+    #[arg(long, value_name = "ISSUER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_issuer: Option<String>,
+    /// How long an access token lives, such as 1h [default: 1h when created]
+    #[arg(long = "token-validity", value_name = "TIME", value_parser = value::seconds)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_validity_s: Option<u32>,
 }
 
 const LIST: &[Column] = &[
@@ -141,6 +168,11 @@ const PAGE: &[Column] = &[
         let used = at(tenant, "/keys_in_use").into_iter().zip(at(tenant, "/key_limit"));
         used.map(|(used, limit)| format!("{used}/{limit}")).collect()
     }),
+    Column("expiring soon", |tenant| {
+        at(tenant, "/expiring_soon_days").into_iter().map(|days| days + " days").collect()
+    }),
+    Column("token issuer", |tenant| at(tenant, "/token_issuer")),
+    Column("token validity", |tenant| table::seconds(tenant, "/token_validity_s")),
     Column("created", |tenant| at(tenant, "/created_at")),
 ];
 
@@ -163,7 +195,8 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             if edit.no_modules {
                 put(&mut change, "modules", Value::Array(Vec::new()));
             }
-            session.change(&Call::patch(one(&edit.id), &change), &format!("changed tenant `{}`", edit.id), PAGE)
+            let tenant = session.order(Call::patch(one(&edit.id), &change), &edit.consent, Question::YesOrNo)?.body;
+            session.say(&tenant, || format!("changed tenant `{}`\n{}", edit.id, table::page(PAGE, &tenant)))
         }
     }
 }

@@ -1,10 +1,14 @@
 //! `portcullis user`: the people that management keys depend on.
 
+use std::path::PathBuf;
+
 use clap::{Subcommand, ValueEnum};
 use portcullis_model::id::Id;
 use serde::Serialize;
+use serde_json::json;
 
 use super::confirm::{Consent, Question};
+use super::issued::{self, Outlets, Reserved};
 use super::table::{Column, at};
 use super::{Common, Pages, Session};
 use crate::client::{Call, path};
@@ -58,6 +62,17 @@ enum Command {
     Show(Of),
     Create(Create),
     Edit(Edit),
+    /// Make a one-time code by which a user signs in: `portcullis me sign-in`
+    #[command(
+        after_long_help = "The code is shown once, works once and within a day. A new one puts an earlier one out of use.\n\nExamples:\n  portcullis user enrol acme bob\n  portcullis user enrol acme bob --code-out bob.code"
+    )]
+    Enrol {
+        #[command(flatten)]
+        of: Of,
+        /// Write the code to this new file, for its owner alone, instead of showing it
+        #[arg(long, value_name = "FILE")]
+        code_out: Option<PathBuf>,
+    },
     /// Delete a user, and with it for good every key that follows it
     #[command(
         after_long_help = "Examples:\n  portcullis user delete acme ada\n  portcullis user delete acme ada --yes"
@@ -143,13 +158,29 @@ struct Edit {
     name: Option<String>,
 }
 
-const COLUMNS: &[Column] = &[
+const PAGE: &[Column] = &[
+    Column("id", |user| at(user, "/id")),
+    Column("name", |user| at(user, "/name")),
+    Column("role", |user| at(user, "/role")),
+    Column("state", |user| at(user, "/state")),
+    Column("group", |user| at(user, "/group")),
+    Column("personal key", |user| at(user, "/personal_key")),
+    Column("created", |user| at(user, "/created_at")),
+];
+
+const LIST: &[Column] = &[
     Column("id", |user| at(user, "/id")),
     Column("name", |user| at(user, "/name")),
     Column("role", |user| at(user, "/role")),
     Column("state", |user| at(user, "/state")),
     Column("group", |user| at(user, "/group")),
     Column("created", |user| at(user, "/created_at")),
+];
+
+const ENROLLED: &[Column] = &[
+    Column("tenant", |opened| at(opened, "/tenant")),
+    Column("user", |opened| at(opened, "/user")),
+    Column("ends", |opened| at(opened, "/expires")),
 ];
 
 /// Runs the command.
@@ -160,15 +191,21 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     let session = Session::open(&args.common)?;
     let all = |tenant: &Id| path(&["tenants", tenant.as_str(), "users"]);
     match &args.command {
-        Command::List { tenant, pages } => session.pages(&Call::get(all(tenant)), pages, COLUMNS, "no users"),
-        Command::Show(of) => session.show(of.path(), COLUMNS),
+        Command::List { tenant, pages } => session.pages(&Call::get(all(tenant)), pages, LIST, "no users"),
+        Command::Show(of) => session.show(of.path(), PAGE),
         Command::Create(create) => {
             let done = format!("created user `{}` of tenant `{}`", create.id, create.tenant);
-            session.change(&Call::post(all(&create.tenant), create), &done, COLUMNS)
+            session.change(&Call::post(all(&create.tenant), create), &done, PAGE)
         }
         Command::Edit(edit) => {
             let done = format!("changed user `{}` of tenant `{}`", edit.of.id, edit.of.tenant);
-            session.change(&Call::patch(edit.of.path(), edit), &done, COLUMNS)
+            session.change(&Call::patch(edit.of.path(), edit), &done, PAGE)
+        }
+        Command::Enrol { of, code_out } => {
+            let outlets = Outlets { key: code_out.as_deref().map(Reserved::at).transpose()?, signing_secret: None };
+            let at = path(&["tenants", of.tenant.as_str(), "users", of.id.as_str(), "enrolment"]);
+            let opened = session.send(&Call::post(at, &json!({})))?.body;
+            issued::say(&session, opened, "made a code", ENROLLED, outlets)
         }
         Command::Delete { of, consent } => {
             let done = format!("deleted user `{}` of tenant `{}`", of.id, of.tenant);

@@ -73,10 +73,14 @@ pub(super) fn presentation(text: &str) -> Result<Presentation, String> {
 
 /// A duration with its unit, in whole seconds.
 pub(super) fn seconds(text: &str) -> Result<u32, &'static str> {
+    // A day is 24 hours here; elsewhere it may have 23 or 25, so the library asks for hours.
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return days.checked_mul(86_400).ok_or("that is too many days");
+    }
     let duration = text.parse::<jiff::SignedDuration>().ok().filter(|duration| duration.subsec_nanos() == 0);
     duration
         .and_then(|duration| u32::try_from(duration.as_secs()).ok())
-        .ok_or("write whole seconds, minutes or hours with the unit, such as `30s`, `5m` or `1h`")
+        .ok_or("write whole seconds, minutes, hours or days with the unit, such as `30s`, `5m`, `1h` or `7d`")
 }
 
 /// Address ranges: listed, or as the text of a file with one a line, which the server reads so that a fault has its line.
@@ -100,6 +104,27 @@ impl Ranges {
     fn read(file: &Origin) -> Result<Ranges, Error> {
         let bytes = Inputs::default().whole(file, MAX_RANGES_BYTES)?;
         String::from_utf8(bytes).map(Ranges::Lines).map_err(|_| Error::NoText { from: file.clone() })
+    }
+}
+
+/// How a credential stands to its expiry.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(super) enum Expiration {
+    /// It does not end, or not soon
+    Valid,
+    /// It ends within the tenant's days
+    ExpiringSoon,
+    /// It has ended
+    Expired,
+}
+
+impl Expiration {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Expiration::Valid => "valid",
+            Expiration::ExpiringSoon => "expiring_soon",
+            Expiration::Expired => "expired",
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The management key, and where it was found. It is in no message; where it came from is.
+//! The management key or the session, and where it was found. It is in no message; where it came from is.
 
 use std::fmt;
 use std::fs::File;
@@ -8,12 +8,29 @@ use std::path::PathBuf;
 
 use http::HeaderValue;
 use portcullis_model::credential::MAX_KEY_BYTES;
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::ClientError;
 
-/// The scheme behind which the admin API takes a key.
-const SCHEME: &str = "ManagementKey-v1";
+/// The scheme behind which the admin API takes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scheme {
+    /// A management key.
+    ManagementKey,
+    /// A session of a person, or the code that opens one.
+    Session,
+}
+
+impl Scheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Scheme::ManagementKey => "ManagementKey-v1",
+            Scheme::Session => "Session-v1",
+        }
+    }
+}
+
 /// The most bytes of a key file: the longest key, and line ends around it.
 const MAX_FILE_BYTES: u64 = MAX_KEY_BYTES as u64 + 16;
 /// Permissions by which others than the owner reach a file.
@@ -69,7 +86,8 @@ impl Key {
         if mode & OTHERS != 0 {
             return Err(ClientError::KeyIsOpen { path, mode: mode & 0o777 });
         }
-        let mut bytes = Vec::new();
+        // Room for all of it at once: a vector that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX_KEY_BYTES + 64));
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
         Key::of(&bytes, source)
     }
@@ -89,9 +107,10 @@ impl Key {
     }
 
     /// The value of Authorization, marked so that nothing shows it.
-    pub(super) fn header(&self) -> Result<HeaderValue, ClientError> {
-        let mut value = HeaderValue::from_str(&format!("{SCHEME} {}", self.secret.expose_secret()))
-            .map_err(|_| ClientError::KeyMalformed { from: self.source.clone() })?;
+    pub(super) fn header(&self, scheme: Scheme) -> Result<HeaderValue, ClientError> {
+        let text = Zeroizing::new(format!("{} {}", scheme.as_str(), self.secret.expose_secret()));
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_| ClientError::KeyMalformed { from: self.source.clone() })?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -103,7 +122,9 @@ mod tests {
 
     #[test]
     fn a_key_is_one_word() {
-        let header = |text: &str| Key::of(text.as_bytes(), KeySource::Environment).and_then(|key| key.header()).ok();
+        let header = |text: &str| {
+            Key::of(text.as_bytes(), KeySource::Environment).and_then(|key| key.header(Scheme::ManagementKey)).ok()
+        };
         assert_eq!(header(" ptc_abc\r\n").unwrap(), "ManagementKey-v1 ptc_abc");
         assert_eq!(format!("{:?}", header("ptc_abc").unwrap()), "Sensitive");
         let longest = "k".repeat(MAX_KEY_BYTES);

@@ -47,6 +47,11 @@ impl Problem {
         self.status == StatusCode::FORBIDDEN
     }
 
+    /// What is wrong with fields, as `(field, what)`.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.said.faults.iter().map(|fault| (fault.field.as_str(), fault.detail.as_str()))
+    }
+
     /// What would happen, where the call was not done because nobody confirmed it.
     pub(crate) fn consequence(&self) -> Option<&str> {
         let detail = self.said.detail.as_deref().filter(|_| self.said.code == "confirmation_required")?;

@@ -16,6 +16,7 @@ fn everything_but_the_folder_has_a_default() {
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9180");
     assert!(config.proxy.tls.is_none() && config.proxy.request_body_limit.is_none());
     assert_eq!(config.decisions.keep, 256 << 20);
+    assert_eq!((config.master_key_file, config.audit), (None, AuditRetention::default()));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Text, tracing::Level::INFO));
     assert_eq!(
         faults(""),
@@ -30,6 +31,7 @@ fn what_is_set_is_taken() {
     let config = parse(
         r#"
         data = "/var/lib/portcullis"
+        master_key_file = "keys/master.key"
         [proxy]
         listen = "[::]:8443"
         max_connections = 7
@@ -43,6 +45,9 @@ fn what_is_set_is_taken() {
         [decisions]
         keep = "1GB"
         queue = 10
+        [audit]
+        retention_days = 730
+        retention_entries = 1000
         [log]
         format = "json"
         level = "debug"
@@ -56,6 +61,8 @@ fn what_is_set_is_taken() {
     assert_eq!(config.proxy.request_body_limit, Some(65_536));
     assert_eq!(config.admin.hosts, ["portcullis.internal.example"]);
     assert_eq!((config.decisions.keep, config.decisions.queue), (1_000_000_000, 10));
+    assert_eq!(config.master_key_file.as_deref(), Some(Path::new("/etc/portcullis/keys/master.key")));
+    assert_eq!(config.audit, AuditRetention { days: Some(730), entries: Some(1000) });
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, tracing::Level::DEBUG));
 }
 

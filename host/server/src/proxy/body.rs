@@ -4,18 +4,20 @@
 //! been under way for [`GRACE`].
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use portcullis_control::{MAX_KEPT_BODY_BYTES, WireBody};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::edit;
 use super::judge::Watched;
+use crate::failures::{Failed, Kept};
 use crate::metrics::UpstreamFailure;
 
 /// How long a body may be under way before it is watched.
@@ -27,6 +29,8 @@ pub(crate) struct Outgoing(Kind);
 enum Kind {
     Whole(Option<Bytes>),
     Streamed(Guarded),
+    /// Of a call that failed: what goes by is kept.
+    Recorded(Box<Recording>),
 }
 
 /// Why a body ended before its end. The connection it was on is ended too, so that nobody takes it for whole.
@@ -61,6 +65,32 @@ impl Outgoing {
     pub(super) fn streamed(inner: Incoming, idle: Duration, watched: Arc<Watched>) -> Self {
         Outgoing(Kind::Streamed(Guarded::new(inner, idle, watched)))
     }
+
+    /// The same, of a call that failed. It is handed over when the body has ended, however it ends.
+    pub(super) fn recorded(
+        inner: Incoming,
+        idle: Duration,
+        watched: Arc<Watched>,
+        failed: Failed,
+        request: Option<Arc<Progress>>,
+    ) -> Self {
+        let guarded = Guarded::new(inner, idle, watched);
+        let kept = Some((failed, Kept::new(MAX_KEPT_BODY_BYTES)));
+        Outgoing(Kind::Recorded(Box::new(Recording { guarded, kept, request, whole: false })))
+    }
+
+    /// What an error log keeps of a body that is known already.
+    pub(super) fn kept(&self) -> WireBody {
+        match &self.0 {
+            Kind::Whole(Some(bytes)) => {
+                let mut kept = Kept::new(MAX_KEPT_BODY_BYTES);
+                kept.add(bytes);
+                kept.into_body(true)
+            }
+            Kind::Whole(None) => WireBody::Empty,
+            Kind::Streamed(_) | Kind::Recorded(_) => WireBody::Unread("it was streamed"),
+        }
+    }
 }
 
 impl Body for Outgoing {
@@ -70,13 +100,8 @@ impl Body for Outgoing {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut self.0 {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Streamed(guarded) => {
-                let polled = guarded.poll(cx);
-                if let Poll::Ready(Some(Err(Broken::Stalled | Broken::Source(_)))) = &polled {
-                    guarded.watched.metrics().upstream_failed(UpstreamFailure::Interrupted);
-                }
-                polled
-            }
+            Kind::Streamed(guarded) => guarded.poll_response(cx),
+            Kind::Recorded(recording) => recording.poll(cx),
         }
     }
 
@@ -84,6 +109,7 @@ impl Body for Outgoing {
         match &self.0 {
             Kind::Whole(bytes) => bytes.is_none(),
             Kind::Streamed(guarded) => guarded.inner.is_end_stream(),
+            Kind::Recorded(recording) => recording.guarded.inner.is_end_stream(),
         }
     }
 
@@ -93,6 +119,43 @@ impl Body for Outgoing {
                 SizeHint::with_exact(bytes.as_ref().and_then(|bytes| u64::try_from(bytes.len()).ok()).unwrap_or(0))
             }
             Kind::Streamed(guarded) => guarded.inner.size_hint(),
+            Kind::Recorded(recording) => recording.guarded.inner.size_hint(),
+        }
+    }
+}
+
+/// The response of a call that failed, on its way.
+struct Recording {
+    guarded: Guarded,
+    kept: Option<(Failed, Kept)>,
+    /// The body of the request, where it had one.
+    request: Option<Arc<Progress>>,
+    whole: bool,
+}
+
+impl Recording {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let polled = self.guarded.poll_response(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some((_, kept)), Some(data)) = (&mut self.kept, frame.data_ref()) {
+                    kept.add(data);
+                }
+                // Whoever sends a body of known length does not ask for its end.
+                self.whole = self.guarded.inner.is_end_stream();
+            }
+            Poll::Ready(None) => self.whole = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if let Some((failed, kept)) = self.kept.take() {
+            let request = self.request.as_ref().map_or(WireBody::Empty, |progress| progress.kept());
+            failed.end(request, kept.into_body(self.whole));
         }
     }
 }
@@ -103,6 +166,8 @@ pub(super) struct Upload(Option<Uploading>);
 struct Uploading {
     guarded: Guarded,
     left: u64,
+    /// Whether what goes by is kept, should the call fail.
+    is_kept: bool,
     progress: Arc<Progress>,
 }
 
@@ -112,6 +177,7 @@ pub(super) struct Progress {
     bytes: AtomicU64,
     done: AtomicBool,
     fault: AtomicU8,
+    kept: Mutex<Kept>,
 }
 
 /// Why a request's body did not come through.
@@ -133,6 +199,12 @@ impl Progress {
             4 => Some(UploadFault::Source),
             _ => None,
         }
+    }
+
+    /// The beginning of the body, as far as it was taken from the client. It is given once.
+    pub(super) fn kept(&self) -> WireBody {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.into_body(self.done.load(Ordering::Relaxed))
     }
 
     /// How much was taken from the client, which tells whether anything moves; and whether that is all.
@@ -157,11 +229,18 @@ impl Upload {
         Upload(None)
     }
 
-    /// A body of at most `limit` bytes, and where its progress can be seen.
-    pub(super) fn new(inner: Incoming, idle: Duration, limit: u64, watched: Arc<Watched>) -> (Self, Arc<Progress>) {
-        let progress = Arc::new(Progress::default());
+    /// A body of at most `limit` bytes, and where its progress can be seen. Its first `room` bytes are kept.
+    pub(super) fn new(
+        inner: Incoming,
+        idle: Duration,
+        limit: u64,
+        room: usize,
+        watched: Arc<Watched>,
+    ) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress { kept: Mutex::new(Kept::new(room)), ..Progress::default() });
         let guarded = Guarded::new(inner, idle, watched);
-        (Upload(Some(Uploading { guarded, left: limit, progress: Arc::clone(&progress) })), progress)
+        let uploading = Uploading { guarded, left: limit, is_kept: room > 0, progress: Arc::clone(&progress) };
+        (Upload(Some(uploading)), progress)
     }
 }
 
@@ -196,6 +275,14 @@ impl Uploading {
         self.left = self.left.checked_sub(length).ok_or(Broken::TooLarge)?;
         // One more, so that trailers count as movement too.
         self.progress.bytes.fetch_add(length + 1, Ordering::Relaxed);
+        if self.is_kept
+            && let Some(data) = frame.data_ref()
+        {
+            self.progress.kept.lock().unwrap_or_else(PoisonError::into_inner).add(data);
+        }
+        if self.guarded.inner.is_end_stream() {
+            self.progress.done.store(true, Ordering::Relaxed);
+        }
         Ok(frame)
     }
 }
@@ -236,6 +323,15 @@ impl Guarded {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.wait(cx),
         }
+    }
+
+    /// The same for a response, which is its upstream's.
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let polled = self.poll(cx);
+        if let Poll::Ready(Some(Err(Broken::Stalled | Broken::Source(_)))) = &polled {
+            self.watched.metrics().upstream_failed(UpstreamFailure::Interrupted);
+        }
+        polled
     }
 
     fn is_denied(&mut self, cx: &mut Context<'_>) -> bool {

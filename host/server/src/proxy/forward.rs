@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
+use portcullis_control::WireBody;
 use portcullis_model::answer::Place;
 
 use super::body::{Outgoing, Progress, Upload, UploadFault};
@@ -19,9 +20,8 @@ use super::head::Peer;
 use super::judge::Watched;
 use super::respond::{self, Failure};
 use super::routing::{Protocol, Service, Upstream};
-use super::{Proxy, tunnel};
+use super::{Asked, Proxy, tunnel};
 use crate::enforce::Permit;
-use crate::journal::DecisionId;
 use crate::metrics::UpstreamFailure;
 
 /// A protocol that the client wants to switch to.
@@ -43,39 +43,54 @@ impl Proxy {
     pub(super) async fn forward(
         &self,
         permit: Permit,
-        recorded: DecisionId,
+        asked: Asked,
         service: Arc<Service>,
         peer: &Peer,
         parts: Parts,
         body: Incoming,
     ) -> Response<Outgoing> {
         let limit = self.bounds.request_body_limit.unwrap_or(u64::MAX);
-        if body.size_hint().lower() > limit {
-            return respond::failed(Failure::BodyTooLarge, recorded);
-        }
+        let is_too_large = body.size_hint().lower() > limit;
         let watched = self.judge.watch(permit);
+        if is_too_large {
+            return self.fail(Failure::BodyTooLarge, &asked, &watched, WireBody::Unread("it is longer than the limit"));
+        }
         let Ok(prepared) = self.prepare(&watched, &service, peer, parts, body, limit) else {
-            return respond::failed(Failure::Unavailable, recorded);
+            return self.fail(Failure::Unavailable, &asked, &watched, WireBody::Unread("it was not sent on"));
         };
         let Prepared { request, demand, progress, switch } = prepared;
         let began = Instant::now();
         let sent = self.send(&service, demand, request, progress.as_deref()).await;
         let response = match sent {
             Ok(response) => response,
-            Err(failure) => return respond::failed(self.explain(failure, progress.as_deref()), recorded),
+            Err(failure) => {
+                let failure = self.explain(failure, progress.as_deref());
+                return self.fail(failure, &asked, &watched, sent_of(progress.as_deref()));
+            }
         };
         self.metrics.upstream_responded(began);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return self.pass_back(response, watched);
+            return self.pass_back(response, watched, &asked, progress);
         }
         match switch {
-            Some(switch) => self.switch(switch, response, watched, peer),
+            Some(switch) => self.switch(switch, response, watched, &asked, peer),
             // An answer to something that was not asked.
             None => {
                 self.metrics.upstream_failed(UpstreamFailure::Broken);
-                respond::failed(Failure::UpstreamUnavailable, recorded)
+                self.fail(Failure::UpstreamUnavailable, &asked, &watched, sent_of(progress.as_deref()))
             }
         }
+    }
+
+    /// The answer to a permitted request that could not be served, of which note is taken.
+    fn fail(&self, failure: Failure, asked: &Asked, watched: &Watched, request: WireBody) -> Response<Outgoing> {
+        let response = respond::failed(failure, asked.recorded);
+        let reason = failure.code().replace('_', "-");
+        let failed = self.failures.failed(watched.permit().packed(), &asked.head, asked.recorded, &reason, &response);
+        if let Some(failed) = failed {
+            failed.end(request, response.body().kept());
+        }
+        response
     }
 
     fn prepare(
@@ -113,7 +128,8 @@ impl Proxy {
         let (upload, progress) = if body.is_end_stream() {
             (Upload::none(), None)
         } else {
-            let (upload, progress) = Upload::new(body, self.bounds.idle_timeout, limit, Arc::clone(watched));
+            let room = self.failures.room(&details.facts);
+            let (upload, progress) = Upload::new(body, self.bounds.idle_timeout, limit, room, Arc::clone(watched));
             (upload, Some(progress))
         };
         let mut request = Request::new(upload);
@@ -171,16 +187,35 @@ impl Proxy {
         failure
     }
 
-    fn pass_back(&self, response: Response<Incoming>, watched: Arc<Watched>) -> Response<Outgoing> {
+    fn pass_back(
+        &self,
+        response: Response<Incoming>,
+        watched: Arc<Watched>,
+        asked: &Asked,
+        request: Option<Arc<Progress>>,
+    ) -> Response<Outgoing> {
         let (mut parts, body) = response.into_parts();
         edit::end_to_end(&mut parts.headers);
-        let ends_here = body.is_end_stream();
-        let mut passed = Response::new(match ends_here {
-            true => Outgoing::empty(),
-            false => Outgoing::streamed(body, self.bounds.idle_timeout, watched),
-        });
+        let mut passed = Response::new(Outgoing::empty());
         *passed.status_mut() = parts.status;
         *passed.headers_mut() = parts.headers;
+        let failed = match passed.status().as_u16() {
+            ..400 => None,
+            _ => {
+                let details = watched.permit().packed();
+                self.failures.failed(details, &asked.head, asked.recorded, UPSTREAM_STATUS, &passed)
+            }
+        };
+        let idle = self.bounds.idle_timeout;
+        *passed.body_mut() = match (failed, body.is_end_stream()) {
+            (None, true) => Outgoing::empty(),
+            (None, false) => Outgoing::streamed(body, idle, watched),
+            (Some(failed), true) => {
+                failed.end(sent_of(request.as_deref()), WireBody::Empty);
+                Outgoing::empty()
+            }
+            (Some(failed), false) => Outgoing::recorded(body, idle, watched, failed, request),
+        };
         passed
     }
 
@@ -189,11 +224,12 @@ impl Proxy {
         switch: Switch,
         mut response: Response<Incoming>,
         watched: Arc<Watched>,
+        asked: &Asked,
         peer: &Peer,
     ) -> Response<Outgoing> {
         let upstream = hyper::upgrade::on(&mut response);
         let to = response.headers().get(UPGRADE).cloned().unwrap_or(switch.to);
-        let mut passed = self.pass_back(response, Arc::clone(&watched));
+        let mut passed = self.pass_back(response, Arc::clone(&watched), asked, None);
         let headers = passed.headers_mut();
         // RFC 9110 section 15.2.2: nothing follows the head but the new protocol.
         headers.remove(CONTENT_LENGTH);
@@ -203,6 +239,14 @@ impl Proxy {
         tunnel::open(peer.connection.clone(), switch.client, upstream, watched);
         passed
     }
+}
+
+/// The reason of a call that failed because the upstream said so.
+const UPSTREAM_STATUS: &str = "upstream-status";
+
+/// What was taken of a request's body.
+fn sent_of(progress: Option<&Progress>) -> WireBody {
+    progress.map_or(WireBody::Empty, Progress::kept)
 }
 
 enum SendFailure {

@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    fn code(self) -> &'static str {
+    pub(super) fn code(self) -> &'static str {
         match self {
             Failure::UpstreamUnavailable => "upstream_unavailable",
             Failure::UpstreamTimeout => "upstream_timeout",
@@ -86,6 +86,16 @@ pub(super) fn failed(failure: Failure, decision: DecisionId) -> Response<Outgoin
     let mut response = problem(failure.status(), failure.code(), decision);
     if failure.closes() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The answer to a report that was taken: nothing.
+pub(super) fn accepted(decision: DecisionId) -> Response<Outgoing> {
+    let mut response = Response::new(Outgoing::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    if let Ok(id) = HeaderValue::from_bytes(&decision.text()) {
+        response.headers_mut().insert(DECISION, id);
     }
     response
 }

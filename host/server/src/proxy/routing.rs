@@ -35,6 +35,8 @@ pub(crate) struct Service {
     pub(crate) preserve_host: bool,
     /// How long the upstream may take until the head of its response.
     pub(crate) response_timeout: Duration,
+    /// The path at which leaked keys are reported, where the service has one.
+    pub(crate) leaked: Option<String>,
     /// What answers CORS preflights; without it they are requests like any other.
     pub(crate) preflight: Option<Preflight>,
 }

@@ -156,6 +156,17 @@ impl Explained {
         Explained::new(decision.verdict(), &decision.details(), &explanation.steps)
     }
 
+    /// The verdict with its reason and the revision, in a few words.
+    pub(crate) fn in_short(&self) -> String {
+        let revision = self.facts.revision.unwrap_or_default();
+        let reason = self.reason.as_deref().unwrap_or_default();
+        match self.verdict {
+            Word::Allow => format!("allow at revision {revision}"),
+            Word::Deny => format!("deny {reason} at revision {revision}"),
+            Word::NeedBody => format!("the body would be needed at revision {revision}"),
+        }
+    }
+
     pub(super) fn new(verdict: Verdict, details: &Details<'_>, steps: &[Taken]) -> Explained {
         let (word, reason, need_body) = match verdict {
             Verdict::Allow => (Word::Allow, None, None),

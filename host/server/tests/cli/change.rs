@@ -179,6 +179,10 @@ fn keys() {
 fn what_was_done_and_decided() {
     calls("audit list", &["GET /v1/audit"]);
     calls("audit list acme --limit 3", &["GET /v1/tenants/acme/audit?limit=3"]);
+    calls(
+        "audit list --object-kind client --object c1 --action revoke --outcome done --from 2026-11-01 --until 2026-11-30",
+        &["GET /v1/audit?object_kind=client&object=c1&action=revoke&outcome=done&from=2026-11-01&until=2026-11-30"],
+    );
     calls("decision list", &["GET /v1/decisions"]);
     calls(
         "decision list --denied --reason credential-revoked --limit 7 --after 01k9x2m4q7c3d",

@@ -20,21 +20,29 @@ fn help_is_as_reviewed() {
 }
 
 /// Commands that work by themselves.
-const LOCAL: [&str; 6] = ["", "check", "policy", "policy build", "policy inspect", "policy diff"];
+const LOCAL: [&str; 8] =
+    ["", "check", "policy", "policy build", "policy inspect", "policy diff", "secrets", "secrets rekey"];
 /// Commands that work on a server, and the one that prints scripts.
 const ON_SERVER: &[(&str, &str)] = &[
     ("service", "list show create edit delete"),
-    ("endpoint", "list show put delete"),
+    ("endpoint", "list show browse put delete"),
     ("tenant", "list show create edit"),
     ("settings", "list show set remove-range delete"),
     ("group", "list show create edit delete"),
     ("application", "list create delete"),
-    ("user", "list show create edit delete"),
-    ("key", "list show create edit rotate revoke delete"),
-    ("audit", "list verify"),
+    ("user", "list show create edit enrol delete"),
+    ("key", "list show create import edit rotate end-overlap revoke delete"),
+    ("client", "list show create revoke"),
+    ("me", "sign-in show sign-out personal-key"),
+    ("audit", "list verify export checkpoint"),
     ("decision", "list show"),
+    ("error-log", "list show settings"),
+    ("client-ip", ""),
     ("installation", "show edit"),
     ("whoami", ""),
+    ("export", "service tenant"),
+    ("plan", ""),
+    ("apply", ""),
     ("completion", ""),
 ];
 

@@ -34,11 +34,12 @@ fn a_list_is_a_table() {
     revoked["state"] = json!("revoked");
     revoked["expiration"] = json!("valid");
     revoked["expires"] = Value::Null;
+    revoked["last_used"] = json!({"at": "2026-11-22T10:00:00Z", "address": "192.0.2.1"});
     let fake = Fake::new([ok(&json!({"items": [key("k3J9aQ2x"), revoked], "next": null}))]);
     let expected = "\
-ID        KIND    NAME  STATUS                 GROUP        EXPIRES               CREATED               CREATED BY
-k3J9aQ2x  tenant  Shop  active, expiring soon  integration  2027-01-01T00:00:00Z  2026-11-21T09:00:00Z  system/root
-zz        tenant  Shop  revoked, valid         integration  -                     2026-11-21T09:00:00Z  system/root
+ID        KIND    NAME  STATUS                 GROUP        EXPIRES               LAST USED             CREATED               CREATED BY
+k3J9aQ2x  tenant  Shop  active, expiring soon  integration  2027-01-01T00:00:00Z  -                     2026-11-21T09:00:00Z  system/root
+zz        tenant  Shop  revoked, valid         integration  -                     2026-11-22T10:00:00Z  2026-11-21T09:00:00Z  system/root
 ";
     assert_eq!(fake.run(&["key", "list", "acme", "--kind", "tenant"]).done(), expected);
     let fake = Fake::new([ok(&json!({"items": [], "next": null}))]);
@@ -190,19 +191,25 @@ fn what_an_owner_may_see_again_is_shown() {
 
 #[test]
 fn an_audit_that_is_not_intact_is_no_success() {
-    let chain = json!({"tenant": "acme", "rows": 12, "newest": "ab12", "fault": null});
+    let chain = json!({"tenant": "acme", "rows": 12, "removed": 3, "newest": "ab12", "fault": null});
     let found = |intact: Value, fault: Value| {
         let mut chain = chain.clone();
         chain["fault"] = fault;
-        json!({"intact": intact, "chains": [chain], "unproven": "a chain that was cut"})
+        let checkpoint = json!({"number": 7, "at": "2026-11-24T16:58:32Z", "state": "signed"});
+        json!({
+            "intact": intact, "chains": [chain], "checkpoint": checkpoint, "public_key": "0f0f",
+            "unproven": "a chain that was cut",
+        })
     };
     let fake = Fake::new([ok(&found(json!(true), Value::Null))]);
     let expected = "\
 every chain is intact
 
-TENANT  ENTRIES  STATE   NEWEST HASH
-acme    12       intact  ab12
+TENANT  ENTRIES  REMOVED  STATE   NEWEST HASH
+acme    12       3        intact  ab12
 
+checkpoint  7 2026-11-24T16:58:32Z signed
+key         0f0f
 not proven: a chain that was cut
 ";
     assert_eq!(fake.run(&["audit", "verify"]).done(), expected);

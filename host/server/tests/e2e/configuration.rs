@@ -44,7 +44,12 @@ fn every_fault_is_named_with_its_place_and_its_fix() {
     ] {
         assert_refused(&with(Settings { proxy, ..Settings::default() }), &said);
     }
-    let several = with(Settings { proxy: "idle_timeout = \"1\"", admin: "hosts = \"x\"", log: "level = \"loud\"" });
+    let several = with(Settings {
+        proxy: "idle_timeout = \"1\"",
+        admin: "hosts = \"x\"",
+        log: "level = \"loud\"",
+        ..Settings::default()
+    });
     let told = refused(&several).stderr;
     assert_eq!(told.lines().count(), 3, "all faults at once: {told}");
 }

@@ -21,7 +21,7 @@ pub(crate) struct Operation {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) id: String,
-    /// The endpoint that a key needs for it.
+    /// The endpoint that a key needs for it; empty where it needs none.
     pub(crate) needs: String,
 }
 
@@ -33,7 +33,9 @@ impl Described {
             for method in ["get", "post", "put", "patch", "delete"] {
                 let Some(operation) = item.get(method) else { continue };
                 let text = |name: &str| operation[name].as_str().unwrap().to_owned();
-                let needs = text("description").split("Needs the endpoint `").nth(1).unwrap().to_owned();
+                let description = text("description");
+                let needs = description.split("Needs the endpoint `").nth(1).unwrap_or_default().to_owned();
+                assert_eq!(needs.is_empty(), description.ends_with("Needs no key."), "{path}: {description}");
                 operations.push(Operation {
                     method: method.to_uppercase(),
                     path: path.clone(),

@@ -82,6 +82,15 @@ fn every_creation_and_rotation_can_be_repeated() {
     assert_repeats(post(&admin, &at, "turn", &json!({ "confirm": true })), &rotated);
     let now = admin.get(&format!("{MANAGEMENT_KEYS}/{}", first["id"].as_str().unwrap())).expect(200).json();
     assert_eq!(now["secret_version"], 2, "it was rotated once");
+    let endpoint = json!({ "paths": ["/async-events"], "scope": "async-events" });
+    admin.put("/v1/services/shop/endpoints/async-events", endpoint).expect(200);
+    let clients = "/v1/tenants/acme/clients";
+    let client = json!({ "name": "Pipeline", "scopes": ["async-events"], "audiences": ["https://api.shop.example"] });
+    let first = post(&admin, clients, "client", &client).expect(201).json();
+    let again = post(&admin, clients, "client", &client).expect(201).json();
+    assert!(first["client_secret"].is_string() && again["client_secret"].is_null(), "{again}");
+    assert_eq!((&first["id"], &again["secret_already_shown"]), (&again["id"], &json!(true)));
+    assert_eq!(admin.all(clients).len(), 1);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a6_without_the_module_ranges_are_refused_and_have_no_effect() {
     let key = world.tenant_key();
     admin.put(SETTINGS, json!({ "ip_ranges": ["192.0.2.1"] })).expect(200);
     world.events(&key.key).expect(403);
-    admin.patch("/v1/tenants/acme", json!({ "modules": [] })).expect(200);
+    admin.patch("/v1/tenants/acme", json!({ "modules": [], "confirm": true })).expect(200);
     world.events(&key.key).expect(200);
     let told = admin.put(SETTINGS, json!({ "ip_ranges": ["192.0.2.2"] })).problem(409, "module_disabled");
     assert!(told["detail"].as_str().unwrap().contains("`ip_filter`"), "{told}");

@@ -88,11 +88,15 @@ fn no_kind_of_key_reaches_an_upstream() {
 fn what_is_denied_reaches_no_upstream_and_is_recorded_with_its_reason() {
     let world = World::new();
     let key = world.tenant_key();
-    let unknown = format!("ptc_{}_{}", key.id, "0".repeat(39));
+    let mistyped = format!("ptc_{}_{}", key.id, "0".repeat(39));
+    let unknown = format!("ptc_{}_{}", key.id, "0".repeat(33));
+    let sum = portcullis_model::credential::key_checksum(unknown.as_bytes());
+    let unknown = unknown + std::str::from_utf8(&sum).unwrap();
     let with = |target: &str, key: &str| world.call("GET", target).field("x-api-key", key);
     let calls = [
         (world.call("GET", "/events"), 401, "unauthorized", "credential-missing"),
         (with("/events", &unknown), 401, "unauthorized", "credential-unknown"),
+        (with("/events", &mistyped), 401, "unauthorized", "credential-malformed"),
         (with("/nothing", &key.key), 403, "no_such_endpoint", "endpoint-unknown"),
         (world.call("DELETE", "/events").field("x-api-key", &key.key), 403, "method_not_allowed", "method-not-allowed"),
         (with("/apps/web/items", &key.key), 403, "forbidden", "group-lacks-endpoint"),

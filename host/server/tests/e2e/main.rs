@@ -4,22 +4,35 @@
 //! test has a data folder of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod audit;
+mod catalogue;
+mod clients;
 mod configuration;
 mod crash;
 mod database;
+mod declared;
 mod demo;
 mod described;
+mod error_log;
 mod exclusive;
+mod explained;
 mod http;
 mod idempotency;
+mod import;
 mod ip_filter;
+mod last_used;
+mod leaked;
 mod life;
 mod limits;
 mod management_keys;
 mod matrix;
 mod operations;
 mod parallel;
+mod people;
 mod random;
+mod refusals;
+mod rekey;
+mod rotation;
 mod secrets;
 mod server;
 mod storage;

@@ -23,21 +23,94 @@ const LEGEND: &str = "\
 # nobody     no key
 # superuser  a key of the system tenant with every endpoint
 # support    a key of the system tenant with three endpoints to read: self, tenants, audit
-# admin      a key of the tenant's admin, with every endpoint of the admin API
+# admin      a key of the tenant's admin, with every endpoint of the admin API; `beyond`: of the shop not `vault`, which is asked for
 # reader     a key of the same admin, with every endpoint to read
 # foreign    a key of another tenant's admin, with every endpoint: what is not its own answers as what is missing
+# code       a code that a member of the tenant was given to sign in with
+# session    a member of the tenant who has signed in
+# session-a  an admin of the tenant who has signed in
 # revoked, expired, orphan   keys like that of the admin, revoked, expired, and of an admin who is disabled
-#
-# Sessions of people are to come: a member and an admin who have signed in get columns of their own.
 ";
 
 /// Operations that answer differently with something else in the request: what stands after the id, and after the path.
-const VARIANTS: [(&str, &str); 3] = [("", ""), (" admin", " (an admin)"), (" unconfirmed", " (unconfirmed)")];
+const VARIANTS: [(&str, &str); 4] =
+    [("", ""), (" admin", " (an admin)"), (" beyond", " (beyond)"), (" unconfirmed", " (unconfirmed)")];
 
-/// A role: its column, and its key.
+/// A role: its column, and what it is proven by.
 struct Caller {
     name: &'static str,
-    key: Option<String>,
+    proof: Proof,
+}
+
+enum Proof {
+    None,
+    Key(String),
+    /// A code for a person of this role, new each time.
+    Code(&'static str),
+    /// A session of a person of this role, new each time. For what is done to a personal key the person has one.
+    Session(&'static str),
+}
+
+impl Proof {
+    /// What the call has in `Authorization`.
+    fn authorization(&self, world: &World, operation: &Operation, n: u32) -> Option<String> {
+        let root = world.admin();
+        let enrol = |role: &str| {
+            let user = format!("person-{n}");
+            root.post("/v1/tenants/acme/users", json!({ "id": user, "role": role })).expect(201);
+            let path = format!("/v1/tenants/acme/users/{user}/enrolment");
+            let told = root.call("POST", &path).body("").send(root.address).expect(201).json();
+            format!("Session-v1 {}", told["code"].as_str().unwrap())
+        };
+        let post = |path: &str, authorization: &str| {
+            let call = Call::new("POST", path).field("host", "localhost").field("authorization", authorization);
+            call.send(world.server.admin).expect(201).json()
+        };
+        match self {
+            Proof::None => None,
+            Proof::Key(key) => Some(format!("ManagementKey-v1 {key}")),
+            Proof::Code(role) => Some(enrol(role)),
+            Proof::Session(role) => {
+                let told = post("/v1/me/session", &enrol(role));
+                let session = format!("Session-v1 {}", told["session"].as_str().unwrap());
+                if ["showPersonalKey", "deletePersonalKey", "regeneratePersonalKey"].contains(&operation.id.as_str()) {
+                    post("/v1/me/personal-key", &session);
+                }
+                Some(session)
+            }
+        }
+    }
+}
+
+/// What was recorded of calls before: decisions and failed calls, of nobody and of `acme`.
+struct Recorded {
+    decision: String,
+    own_decision: String,
+    error: String,
+    own_error: String,
+}
+
+impl Recorded {
+    fn make(world: &World) -> Recorded {
+        let root = world.admin();
+        let decision = |answer: &Message| answer.field("x-portcullis-decision").unwrap().to_owned();
+        let stranger = decision(&world.events("ptc_nobody").expect(401));
+        let body = json!({ "name": "Elsewhere", "group": "all", "ip_allowlist": ["192.0.2.0/24"] });
+        let key = Key::of(&root.post("/v1/tenants/acme/tenant-keys", body).expect(201));
+        let own = decision(&world.events(&key.key).expect(403));
+        [&stranger, &own].into_iter().for_each(|id| drop(world.decision(id)));
+        let first = |path: &str| {
+            let entry =
+                eventually("the failed call is kept", || root.all(path).first().map(|entry| entry["id"].clone()));
+            entry.to_string()
+        };
+        Recorded {
+            decision: stranger,
+            own_decision: own,
+            error: first("/v1/error-log"),
+            own_error: first("/v1/tenants/acme/error-log"),
+        }
+    }
 }
 
 /// A request to be made in somebody's name.
@@ -55,7 +128,7 @@ fn with(path: &str, body: Value) -> Asked {
 }
 
 /// The request of an operation or a variant of it, about records of `acme` that root has made for it and nobody has used. `n` is new each time.
-fn request(root: &Admin, id: &str, n: u32, decision: &str) -> Option<Asked> {
+fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked> {
     let acme = |rest: &str| format!("/v1/tenants/acme/{rest}");
     let settings = acme("settings/shop/events");
     let set = || {
@@ -71,7 +144,16 @@ fn request(root: &Admin, id: &str, n: u32, decision: &str) -> Option<Asked> {
     let tenant_key = json!({ "name": "Made", "group": "all" });
     let management_key =
         json!({ "name": "Made", "expires": "2099-12-31", "endpoints": ["shop/events"], "creator": "eve" });
+    let client = json!({ "name": "Made", "scopes": ["async-events"], "audiences": ["https://api.shop.example"] });
     let (pairs, tenant_keys, management_keys) = (acme("workspace-keys"), acme("tenant-keys"), acme("management-keys"));
+    let (clients, personal_key) = (acme("clients"), "/v1/me/personal-key");
+    // Makes a key of which two secrets work.
+    let rotated = |folder: &str, body: Value| {
+        let key = made(folder, body);
+        root.post(&format!("{key}/rotate"), json!({ "confirm": true, "overlap_s": 3600 })).expect(201);
+        format!("{key}/end-overlap")
+    };
+    let imported = json!({ "keys": [{ "sha256": format!("{n:064x}"), "name": "Theirs", "group": "all" }] });
     let confirmed = json!({ "confirm": true });
     Some(match id {
         "showSelf" => plain("/v1/self"),
@@ -150,11 +232,55 @@ fn request(root: &Admin, id: &str, n: u32, decision: &str) -> Option<Asked> {
             let user = made(&acme("users"), json!({ "id": format!("user-{n}"), "role": "member" }));
             plain(&format!("{user}?confirm=true"))
         }
+        "editTenant unconfirmed" => {
+            set();
+            with("/v1/tenants/acme", json!({ "modules": [] }))
+        }
+        "enrolUser" => plain(&acme("users/max/enrolment")),
+        "enrolUser admin" => plain(&acme("users/eve/enrolment")),
+        "openSession" => plain("/v1/me/session"),
+        "endSession" => plain("/v1/me/end-session"),
+        "showMe" => plain("/v1/me"),
+        "showPersonalKey" | "createPersonalKey" | "deletePersonalKey unconfirmed" => plain(personal_key),
+        "deletePersonalKey" => plain("/v1/me/personal-key?confirm=true"),
+        "regeneratePersonalKey" => with("/v1/me/personal-key/regenerate", confirmed),
+        "regeneratePersonalKey unconfirmed" => with("/v1/me/personal-key/regenerate", json!({})),
+        "showCheckpoint" => plain("/v1/audit/checkpoint"),
+        "exportAudit" => plain("/v1/audit/export"),
+        "listTenantDecisions" => plain(&acme("decisions")),
+        "showTenantDecision" => plain(&acme(&format!("decisions/{}", recorded.own_decision))),
+        "listErrors" => plain("/v1/error-log"),
+        "showError" => plain(&format!("/v1/error-log/{}", recorded.error)),
+        "listTenantErrors" => plain(&acme("error-log")),
+        "showTenantError" => plain(&acme(&format!("error-log/{}", recorded.own_error))),
+        "showErrorLogSettings" => plain(&acme("error-log/settings")),
+        "putErrorLogSettings" => with(&acme("error-log/settings"), json!({ "enabled": true })),
+        "browseEndpoints" => plain(&acme("endpoints")),
+        "testClientIp" => plain("/v1/client-ip"),
+        "testTenantClientIp" => plain(&acme("client-ip")),
+        "reportLeaked" => with("/v1/leaked", json!({ "keys": ["ptc_nobody"] })),
+        "importTenantKeys" => with(&format!("{tenant_keys}/import"), imported),
+        "endOverlapTenantKey" => with(&rotated(&tenant_keys, tenant_key), confirmed),
+        "endOverlapTenantKey unconfirmed" => with(&rotated(&tenant_keys, tenant_key), json!({})),
+        "endOverlapManagementKey" => with(&rotated(&management_keys, management_key), confirmed),
+        "endOverlapManagementKey unconfirmed" => with(&rotated(&management_keys, management_key), json!({})),
+        "listClients" => plain(&clients),
+        "createClient" => with(&clients, client),
+        "createClient beyond" => {
+            let terms = json!({ "scopes": ["vault"], "audiences": ["https://api.shop.example"] });
+            with(&clients, merged(client, terms))
+        }
+        "createManagementKey beyond" => {
+            with(&management_keys, merged(management_key, json!({ "endpoints": ["shop/vault"] })))
+        }
+        "showClient" => plain(&made(&clients, client)),
+        "revokeClient" => with(&format!("{}/revoke", made(&clients, client)), confirmed),
+        "revokeClient unconfirmed" => with(&format!("{}/revoke", made(&clients, client)), json!({})),
         "listTenantAudit" => plain(&acme("audit")),
         "listAudit" => plain("/v1/audit"),
         "verifyAudit" => plain("/v1/audit/verification"),
         "listDecisions" => plain("/v1/decisions"),
-        "showDecision" => plain(&format!("/v1/decisions/{decision}")),
+        "showDecision" => plain(&format!("/v1/decisions/{}", recorded.decision)),
         "check" => with("/v1/check", Value::Null),
         "listWorkspaceKeys" => plain(&pairs),
         "createWorkspaceKey" => with(&pairs, pair),
@@ -176,12 +302,22 @@ fn request(root: &Admin, id: &str, n: u32, decision: &str) -> Option<Asked> {
     })
 }
 
+fn merged(mut body: Value, other: Value) -> Value {
+    body.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+    body
+}
+
 /// The keys of the roles.
 fn callers(world: &World, described: &Described) -> Vec<Caller> {
     let root = world.admin();
-    let all: BTreeSet<String> = described.operations.iter().map(|operation| operation.needs.clone()).collect();
-    let all: Vec<String> =
-        all.into_iter().chain(["shop/events", "shop/reports", "shop/items"].map(str::to_owned)).collect();
+    // What only people who have signed in have, no key can be given.
+    let for_keys = |needs: &&str| !needs.is_empty() && !["me", "enrolment"].contains(&last(needs));
+    let needed = described.operations.iter().map(|operation| operation.needs.as_str());
+    let all: BTreeSet<String> = needed.filter(for_keys).map(str::to_owned).collect();
+    let all: Vec<String> = all
+        .into_iter()
+        .chain(["shop/events", "shop/reports", "shop/items", "shop/async-events"].map(str::to_owned))
+        .collect();
     let reading: Vec<String> = all.iter().filter(|endpoint| endpoint.ends_with(".read")).cloned().collect();
     let few = ["self", "tenants", "audit"].map(|id| format!("portcullis/{id}.read"));
     for (tenant, user) in [("acme", "ada"), ("acme", "eve"), ("acme", "gone"), ("globex", "bob")] {
@@ -203,18 +339,26 @@ fn callers(world: &World, described: &Described) -> Vec<Caller> {
     eventually("the key expires", || (world.admin_with(&expired.key).get("/v1/self").status() == 401).then_some(()));
     let orphan = key("acme", "orphan", Some("gone"), &all, LATER);
     root.patch("/v1/tenants/acme/users/gone", json!({ "state": "disabled" })).expect(200);
-    let caller = |name, key: String| Caller { name, key: Some(key) };
+    let caller = |name, key: String| Caller { name, proof: Proof::Key(key) };
     vec![
-        Caller { name: "nobody", key: None },
+        Caller { name: "nobody", proof: Proof::None },
         caller("superuser", world.site.admin_key.clone()),
         caller("support", key("system", "support", None, &few, LATER).key),
         caller("admin", key("acme", "admin", Some("ada"), &all, LATER).key),
         caller("reader", key("acme", "reader", Some("ada"), &reading, LATER).key),
         caller("foreign", key("globex", "foreign", Some("bob"), &all, LATER).key),
+        Caller { name: "code", proof: Proof::Code("member") },
+        Caller { name: "session", proof: Proof::Session("member") },
+        Caller { name: "session-a", proof: Proof::Session("admin") },
         caller("revoked", revoked.key),
         caller("expired", expired.key),
         caller("orphan", orphan.key),
     ]
+}
+
+/// An endpoint of the admin API without its service, and whether it is the one to read.
+fn last(needs: &str) -> &str {
+    needs.trim_start_matches("portcullis/").trim_end_matches(".read")
 }
 
 /// A time as RFC 3339, from seconds since 1970.
@@ -231,10 +375,10 @@ fn portcullis_time(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
-fn ask(world: &World, operation: &Operation, asked: &Asked, key: Option<&str>) -> Message {
+fn ask(world: &World, operation: &Operation, asked: &Asked, authorization: Option<&str>) -> Message {
     let mut call = Call::new(&operation.method, &asked.path).field("host", "localhost");
-    if let Some(key) = key {
-        call = call.field("authorization", &format!("ManagementKey-v1 {key}"));
+    if let Some(authorization) = authorization {
+        call = call.field("authorization", authorization);
     }
     call = match &asked.body {
         // Bytes that are no packed head are explained as that.
@@ -246,16 +390,17 @@ fn ask(world: &World, operation: &Operation, asked: &Asked, key: Option<&str>) -
 }
 
 /// Asserts that what is another tenant's answers as what is not there: under its tenant's name, and under the caller's own.
-fn assert_missing(world: &World, operation: &Operation, asked: &Asked, caller: &Caller, answer: &Message) {
-    let key = caller.key.as_deref();
+fn assert_missing(world: &World, operation: &Operation, asked: &Asked, authorization: &str, answer: &Message) {
     let under = |tenant: &str| {
         let path = asked.path.replacen("/acme", &format!("/{tenant}"), 1);
-        ask(world, operation, &Asked { path, body: asked.body.clone() }, key)
+        ask(world, operation, &Asked { path, body: asked.body.clone() }, Some(authorization))
     };
     let missing = under("nobody").text().replace("nobody", "acme");
     let (found, missing) = (without_decision(&answer.text()), without_decision(&missing));
     assert_eq!(found, missing, "{} tells a foreign tenant from a missing one", operation.id);
-    let names_record = ["{group}", "{name}", "{user}", "{key}"].iter().any(|name| operation.path.contains(name));
+    let names_record = ["{group}", "{name}", "{user}", "{key}", "{decision}", "{entry}"]
+        .iter()
+        .any(|name| operation.path.contains(name));
     if names_record {
         let own = under("globex");
         assert_eq!(own.status(), 404, "{} reaches into another tenant: {}", operation.id, own.text());
@@ -275,11 +420,13 @@ fn every_operation_answers_every_role_as_reviewed() {
     let root = world.admin();
     root.post("/v1/tenants", json!({ "id": "globex" })).expect(201);
     root.post("/v1/tenants/acme/users", json!({ "id": "max", "role": "member" })).expect(201);
+    for name in ["async-events", "vault"] {
+        let endpoint = json!({ "paths": [format!("/{name}")], "scope": name });
+        root.put(&format!("/v1/services/shop/endpoints/{name}"), endpoint).expect(200);
+    }
     let described = Described::by(world.server.admin);
     let callers = callers(&world, &described);
-    let denied = world.events("ptc_nobody").expect(401);
-    let decision = denied.field("x-portcullis-decision").unwrap().to_owned();
-    world.decision(&decision);
+    let recorded = Recorded::make(&world);
 
     let mut table = LEGEND.to_owned();
     let mut line = format!("\n{:<7}{:<77}", "", "");
@@ -291,7 +438,7 @@ fn every_operation_answers_every_role_as_reviewed() {
         for (suffix, words) in VARIANTS {
             let id = format!("{}{suffix}", operation.id);
             n += 1;
-            if request(&root, &id, n, &decision).is_none() {
+            if request(&root, &id, n, &recorded).is_none() {
                 assert!(
                     !suffix.is_empty(),
                     "{} {} is not in the matrix of roles: give it a request in `request` of tests/e2e/matrix.rs, under its \
@@ -304,11 +451,12 @@ fn every_operation_answers_every_role_as_reviewed() {
             let mut line = format!("{:<7}{:<77}", operation.method, format!("{}{words}", operation.path));
             for caller in &callers {
                 n += 1;
-                let asked = request(&root, &id, n, &decision).unwrap();
-                let answer = ask(&world, operation, &asked, caller.key.as_deref());
+                let asked = request(&root, &id, n, &recorded).unwrap();
+                let authorization = caller.proof.authorization(&world, operation, n);
+                let answer = ask(&world, operation, &asked, authorization.as_deref());
                 described.check(operation, &answer);
                 if caller.name == "foreign" && asked.path.starts_with("/v1/tenants/acme") {
-                    assert_missing(&world, operation, &asked, caller, &answer);
+                    assert_missing(&world, operation, &asked, authorization.as_deref().unwrap(), &answer);
                 }
                 write!(line, " {:<9}", answer.status()).unwrap();
             }

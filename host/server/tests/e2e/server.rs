@@ -59,6 +59,9 @@ pub(crate) struct Settings<'a> {
     pub(crate) proxy: &'a str,
     pub(crate) admin: &'a str,
     pub(crate) log: &'a str,
+    pub(crate) audit: &'a str,
+    /// Whole lines that stand before the first table.
+    pub(crate) top: &'a str,
 }
 
 /// An installation: its folder with the configuration, and the admin key.
@@ -82,9 +85,9 @@ impl Site {
     }
 
     pub(crate) fn configure(&self, settings: Settings<'_>) {
-        let Settings { proxy, admin, log } = settings;
+        let Settings { proxy, admin, log, audit, top } = settings;
         let text = format!(
-            "data = \"data\"\n[proxy]\nlisten = \"127.0.0.1:0\"\n{proxy}\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n"
+            "data = \"data\"\n{top}[proxy]\nlisten = \"127.0.0.1:0\"\n{proxy}\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n[audit]\n{audit}\n"
         );
         std::fs::write(self.config(), text).unwrap();
     }

@@ -4,8 +4,10 @@ use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{EndpointSettings, Installation};
 use sqlx::{Row as _, SqliteConnection};
 
+use super::bulk;
 use super::chain;
 use super::credentials;
+use super::error_log;
 use super::idempotency;
 use super::rows::{encode, int, number, word};
 use crate::change::Change;
@@ -77,7 +79,9 @@ async fn put(tx: &mut SqliteConnection, write: &Write, stamp: Stamp) -> Result<(
             Ok(())
         }
         Write::PutCredential(credential) => credentials::put(tx, credential, stamp).await,
+        Write::AddCredentials(credentials) => bulk::add(tx, credentials, stamp).await,
         Write::RemoveCredential(id) => credentials::remove(tx, id, stamp).await,
+        Write::PutErrorLogSettings { tenant, settings } => error_log::put_settings(tx, tenant, settings, stamp).await,
     }
 }
 
@@ -96,9 +100,10 @@ async fn put_installation(
 
 async fn put_service(tx: &mut SqliteConnection, record: &ServiceRecord, stamp: Stamp) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO service (id, tenant, name, body, delivery, created, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO service (id, tenant, name, body, delivery, created, changed, catalogue)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, name = excluded.name, body = excluded.body,
-             delivery = excluded.delivery, changed = excluded.changed",
+             delivery = excluded.delivery, changed = excluded.changed, catalogue = excluded.catalogue",
     )
     .bind(record.service.id.as_str())
     .bind(record.service.tenant.as_ref().map(Id::as_str))
@@ -107,6 +112,7 @@ async fn put_service(tx: &mut SqliteConnection, record: &ServiceRecord, stamp: S
     .bind(encode(&record.delivery)?)
     .bind(stamp.at)
     .bind(stamp.revision)
+    .bind(encode(&record.catalogue)?)
     .execute(tx)
     .await?;
     Ok(())
@@ -114,9 +120,10 @@ async fn put_service(tx: &mut SqliteConnection, record: &ServiceRecord, stamp: S
 
 async fn put_tenant(tx: &mut SqliteConnection, record: &TenantRecord, stamp: Stamp) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO tenant (id, name, state, modules, key_limit, created, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO tenant (id, name, state, modules, key_limit, created, changed, rules)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, state = excluded.state, modules = excluded.modules,
-             key_limit = excluded.key_limit, changed = excluded.changed",
+             key_limit = excluded.key_limit, changed = excluded.changed, rules = excluded.rules",
     )
     .bind(record.id.as_str())
     .bind(record.name.as_str())
@@ -125,6 +132,7 @@ async fn put_tenant(tx: &mut SqliteConnection, record: &TenantRecord, stamp: Sta
     .bind(i64::from(record.key_limit))
     .bind(stamp.at)
     .bind(stamp.revision)
+    .bind(encode(&record.rules)?)
     .execute(tx)
     .await?;
     Ok(())

@@ -4,14 +4,14 @@ use portcullis_model::credential::{Kind, SecretDigest};
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{Credential, SecretVersion};
 use portcullis_model::time::{Expiry, UnixTime};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use super::Store;
 use super::commit::Stamp;
 use super::fault;
 use super::rows::{Columns, after, encode, fetch, int, limit, number, page, word};
 use crate::error::StoreError;
-use crate::record::{Actor, CredentialFilter, CredentialRecord, Page, Paging, Stored};
+use crate::record::{Actor, CredentialFilter, CredentialRecord, Ends, Page, Paging, Stored};
 
 impl Store {
     /// The credentials that the filter admits, in order of creation. Deleted ones are not there.
@@ -24,22 +24,30 @@ impl Store {
         paging: Paging,
     ) -> Result<Page<Stored<CredentialRecord>>, StoreError> {
         let limit = limit(paging);
-        let (tenant, kind) = (filter.tenant.as_str(), filter.kind.as_str());
-        let query = match filter.state {
-            None => sqlx::query(
-                "SELECT * FROM credential_whole WHERE deleted = 0 AND tenant = ?1 AND kind = ?2 AND seq > ?3
-                 ORDER BY seq LIMIT ?4",
-            ),
-            Some(_) => sqlx::query(
-                "SELECT * FROM credential_whole
-                 WHERE deleted = 0 AND tenant = ?1 AND kind = ?2 AND state = ?5 AND seq > ?3
-                 ORDER BY seq LIMIT ?4",
-            ),
-        };
-        let mut query = query.bind(tenant).bind(kind).bind(after(paging)).bind(fetch(limit));
+        let mut query = QueryBuilder::new("SELECT * FROM credential_whole WHERE deleted = 0 AND tenant = ");
+        query.push_bind(filter.tenant.as_str()).push(" AND kind = ").push_bind(filter.kind.as_str());
+        query.push(" AND seq > ").push_bind(after(paging));
         if let Some(state) = filter.state {
-            query = query.bind(word(state)?);
+            query.push(" AND state = ").push_bind(word(state)?);
         }
+        if let Some(creator) = &filter.creator {
+            query.push(" AND creator = ").push_bind(creator.as_str());
+        }
+        match filter.ends {
+            None => {}
+            Some(Ends::By(until)) => {
+                query.push(" AND expires IS NOT NULL AND expires <= ").push_bind(int(until.as_secs())?);
+            }
+            Some(Ends::Between(after, until)) => {
+                query.push(" AND expires IS NOT NULL AND expires > ").push_bind(int(after.as_secs())?);
+                query.push(" AND expires <= ").push_bind(int(until.as_secs())?);
+            }
+            Some(Ends::After(after)) => {
+                query.push(" AND (expires IS NULL OR expires > ").push_bind(int(after.as_secs())?).push(")");
+            }
+        }
+        query.push(" ORDER BY seq LIMIT ").push_bind(fetch(limit));
+        let query = query.build();
         page(&query.fetch_all(&self.readers).await?, limit, "credential", stored)
     }
 
@@ -50,6 +58,19 @@ impl Store {
     pub async fn credential(&self, id: &Id) -> Result<Option<Stored<CredentialRecord>>, StoreError> {
         let query = sqlx::query("SELECT * FROM credential_whole WHERE id = ?1 AND deleted = 0").bind(id.as_str());
         let row = query.fetch_optional(&self.readers).await?;
+        row.map(|row| stored(&Columns::new(&row, "credential"))).transpose()
+    }
+
+    /// The credential that one version of its secret has that digest of, unless it is deleted.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn credential_of(&self, digest: &SecretDigest) -> Result<Option<Stored<CredentialRecord>>, StoreError> {
+        let query = sqlx::query(
+            "SELECT * FROM credential_whole
+             WHERE seq = (SELECT credential_seq FROM credential_secret WHERE sha256 = ?1) AND deleted = 0",
+        );
+        let row = query.bind(digest.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
         row.map(|row| stored(&Columns::new(&row, "credential"))).transpose()
     }
 
@@ -67,12 +88,13 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn count_live(&self, tenant: &Id, kind: Kind, now: UnixTime) -> Result<u64, StoreError> {
-        // Two ranges of one index: without an expiry, and with one that lies ahead.
+        // Days after this one are counted already; of this one's keys an index has those that are still to end.
         let query = sqlx::query_scalar(
-            "SELECT (SELECT count(*) FROM credential
-                     WHERE tenant = ?1 AND kind = ?2 AND deleted = 0 AND state = 'active' AND expires IS NULL)
+            "SELECT (SELECT coalesce(sum(count), 0) FROM live_credential
+                     WHERE tenant = ?1 AND kind = ?2 AND day > ?3 / 86400)
                   + (SELECT count(*) FROM credential
-                     WHERE tenant = ?1 AND kind = ?2 AND deleted = 0 AND state = 'active' AND expires > ?3)",
+                     WHERE tenant = ?1 AND kind = ?2 AND deleted = 0 AND state = 'active'
+                       AND expires > ?3 AND expires < (?3 / 86400 + 1) * 86400)",
         );
         let count: i64 =
             query.bind(tenant.as_str()).bind(kind.as_str()).bind(int(now.as_secs())?).fetch_one(&self.readers).await?;
@@ -95,15 +117,15 @@ async fn put_row(tx: &mut SqliteConnection, record: &CredentialRecord, stamp: St
     let row = sqlx::query(
         "INSERT INTO credential (id, tenant, kind, state, expires, permission_group, ip_allowlist, endpoints,
              applications, creator, creator_rule, name, description, created_by_tenant, created_by_credential,
-             created_by_user, sealed_key, sealed_secret, created, changed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+             created_by_user, sealed_key, sealed_secret, created, changed, terms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, expires = excluded.expires,
              permission_group = excluded.permission_group, ip_allowlist = excluded.ip_allowlist,
              endpoints = excluded.endpoints, applications = excluded.applications, creator = excluded.creator,
              creator_rule = excluded.creator_rule, name = excluded.name, description = excluded.description,
              created_by_tenant = excluded.created_by_tenant, created_by_credential = excluded.created_by_credential,
              created_by_user = excluded.created_by_user, sealed_key = excluded.sealed_key,
-             sealed_secret = excluded.sealed_secret, changed = excluded.changed
+             sealed_secret = excluded.sealed_secret, changed = excluded.changed, terms = excluded.terms
              WHERE deleted = 0 AND tenant = excluded.tenant AND kind = excluded.kind
          RETURNING seq",
     )
@@ -127,6 +149,7 @@ async fn put_row(tx: &mut SqliteConnection, record: &CredentialRecord, stamp: St
     .bind(record.sealed_secret.as_deref())
     .bind(stamp.at)
     .bind(stamp.revision)
+    .bind(record.terms.as_ref().map(encode).transpose()?)
     .fetch_optional(tx)
     .await?;
     match row {
@@ -151,7 +174,11 @@ async fn put_secret(tx: &mut SqliteConnection, seq: i64, secret: &SecretVersion)
     }
 }
 
-async fn put_services(tx: &mut SqliteConnection, seq: i64, endpoints: &[EndpointRef]) -> Result<(), StoreError> {
+pub(super) async fn put_services(
+    tx: &mut SqliteConnection,
+    seq: i64,
+    endpoints: &[EndpointRef],
+) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM credential_service WHERE credential_seq = ?1").bind(seq).execute(&mut *tx).await?;
     for endpoint in endpoints {
         sqlx::query("INSERT INTO credential_service (credential_seq, service) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
@@ -180,7 +207,7 @@ pub(super) async fn remove(tx: &mut SqliteConnection, id: &Id, stamp: Stamp) -> 
     put_services(tx, seq, &[]).await
 }
 
-fn expiry(expires: Option<Expiry>) -> Result<Option<i64>, StoreError> {
+pub(super) fn expiry(expires: Option<Expiry>) -> Result<Option<i64>, StoreError> {
     expires.map(|expires| int(expires.instant().as_secs())).transpose()
 }
 
@@ -196,11 +223,15 @@ fn stored(row: &Columns<'_>) -> Result<Stored<CredentialRecord>, StoreError> {
         },
         sealed_key: row.get("sealed_key")?,
         sealed_secret: row.get("sealed_secret")?,
+        terms: match row.get::<Option<&str>>("terms")? {
+            None => None,
+            Some(_) => Some(row.json("terms")?),
+        },
     })
 }
 
 /// What the policy holds of a row of `credential_whole`.
-pub(super) fn credential(row: &Columns<'_>) -> Result<Credential, StoreError> {
+fn credential(row: &Columns<'_>) -> Result<Credential, StoreError> {
     Ok(Credential {
         id: row.id("id")?,
         tenant: row.id("tenant")?,

@@ -36,6 +36,10 @@ const STATEMENTS: usize = 128;
 /// The size that the WAL is cut to after a checkpoint, in bytes: long readers let it grow, and it would stay so.
 const WAL_BYTES: &str = "67108864";
 
+/// The pages that the writer keeps in memory, as SQLite wants it: kibibytes, negative. Digests and ids are random, so with a
+/// million keys each new one is on another page of an index of 50 MB.
+const WRITER_CACHE: &str = "-65536";
+
 /// The SQLite file format's header (https://www.sqlite.org/fileformat.html section 1.3).
 const HEADER_BYTES: usize = 100;
 const HEADER_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -59,7 +63,11 @@ pub(super) async fn open(path: &Path, fresh: &Fresh) -> Result<Opened, OpenError
         .disable_statement_logging();
     let failed = |error| failure(&path, error);
     mark(&options).await.map_err(failed)?;
-    let writing = options.clone().journal_mode(SqliteJournalMode::Wal).pragma("journal_size_limit", WAL_BYTES);
+    let writing = options
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        .pragma("journal_size_limit", WAL_BYTES)
+        .pragma("cache_size", WRITER_CACHE);
     let mut connection = writing.connect().await.map_err(failed)?;
     migrate(&path, &mut connection).await?;
     let seed = begin(&mut connection, fresh)

@@ -213,7 +213,12 @@ fn all<T>(rows: &[SqliteRow], table: &'static str, decode: Decode<T>) -> Result<
 }
 
 fn service(row: &Columns<'_>) -> Result<Stored<ServiceRecord>, StoreError> {
-    row.stored(ServiceRecord { service: row.json("body")?, name: row.get("name")?, delivery: row.json("delivery")? })
+    row.stored(ServiceRecord {
+        service: row.json("body")?,
+        name: row.get("name")?,
+        delivery: row.json("delivery")?,
+        catalogue: row.json("catalogue")?,
+    })
 }
 
 pub(super) fn tenant(row: &Columns<'_>) -> Result<TenantRecord, StoreError> {
@@ -223,6 +228,7 @@ pub(super) fn tenant(row: &Columns<'_>) -> Result<TenantRecord, StoreError> {
         state: row.word("state")?,
         modules: row.json("modules")?,
         key_limit: row.small("key_limit")?,
+        rules: row.json("rules")?,
     })
 }
 

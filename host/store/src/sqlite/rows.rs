@@ -50,7 +50,7 @@ impl<'r> Columns<'r> {
         }
     }
 
-    fn seconds(&self, column: &str, seconds: u64) -> Result<UnixTime, StoreError> {
+    pub(super) fn seconds(&self, column: &str, seconds: u64) -> Result<UnixTime, StoreError> {
         UnixTime::from_secs(seconds).ok_or_else(|| self.damaged(column, "no time"))
     }
 
@@ -63,12 +63,21 @@ impl<'r> Columns<'r> {
     }
 
     pub(super) fn json<T: Deserialize<'r>>(&self, column: &str) -> Result<T, StoreError> {
-        serde_json::from_str(self.get::<&str>(column)?).map_err(|error| self.damaged(column, error))
+        self.as_json(column, self.get(column)?)
+    }
+
+    /// A part of a column as JSON.
+    pub(super) fn as_json<'t, T: Deserialize<'t>>(&self, column: &str, text: &'t str) -> Result<T, StoreError> {
+        serde_json::from_str(text).map_err(|error| self.damaged(column, error))
     }
 
     /// A variant without data, under the name that it has in JSON.
     pub(super) fn word<T: DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
-        let word: &str = self.get(column)?;
+        self.as_word(column, self.get(column)?)
+    }
+
+    /// A part of a column as a variant without data.
+    pub(super) fn as_word<T: DeserializeOwned>(&self, column: &str, word: &str) -> Result<T, StoreError> {
         T::deserialize(word.into_deserializer()).map_err(|error: value::Error| self.damaged(column, error))
     }
 

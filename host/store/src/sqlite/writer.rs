@@ -136,7 +136,7 @@ mod tests {
     use portcullis_model::time::UnixTime;
 
     use super::*;
-    use crate::audit::{Entry, Outcome};
+    use crate::audit::{AuditFilter, Entry, Outcome};
     use crate::change::{Change, Fresh};
     use crate::record::{Actor, Channel, MAX_PAGE, Origin, Paging, TenantRecord, Write};
     use crate::sqlite::Store;
@@ -174,6 +174,7 @@ mod tests {
             state: Default::default(),
             modules: Vec::new(),
             key_limit: 10,
+            rules: Default::default(),
         };
         let entry = Entry {
             at,
@@ -199,7 +200,7 @@ mod tests {
     /// What the store holds, to see that it is all or nothing.
     async fn counts(store: &Store) -> (u64, usize, usize) {
         let tenants = store.tenants(PAGE).await.unwrap().items.len();
-        let entries = store.audit(None, PAGE).await.unwrap().items.len();
+        let entries = store.audit(&AuditFilter::default(), PAGE).await.unwrap().items.len();
         (store.revision().await.unwrap().0, tenants, entries)
     }
 

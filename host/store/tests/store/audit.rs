@@ -2,7 +2,7 @@
 
 use portcullis_model::id::Revision;
 use portcullis_store::{
-    AuditFault, AuditReport, Channel, Entry, Origin, Outcome, Paging, RecordedOutcome, Store, Write,
+    AuditFault, AuditFilter, AuditReport, Channel, Entry, Origin, Outcome, Paging, RecordedOutcome, Store, Write,
 };
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
@@ -31,7 +31,7 @@ async fn entries_come_back_newest_first() {
     odd.object = String::new();
     let usual = entry("globex", "rotate", Outcome::Done { revision: Revision(9) });
     store.append_audit(&[odd.clone(), usual.clone()]).await.unwrap();
-    let page = store.audit(None, Paging { after: None, limit: 2 }).await.unwrap();
+    let page = store.audit(&AuditFilter::default(), Paging { after: None, limit: 2 }).await.unwrap();
     let [second, first] = page.items.as_slice() else { panic!("two rows") };
     for (row, entry, number) in [(first, &odd, 3), (second, &usual, 1)] {
         assert_eq!((row.number, row.at, &row.tenant), (number, entry.at, &entry.tenant));
@@ -50,7 +50,10 @@ async fn the_audit_has_pages() {
         for limit in [1, 2, 5, 8, 200] {
             let (mut ids, mut after) = (Vec::new(), None);
             loop {
-                let page = store.audit(tenant.as_ref(), Paging { after, limit }).await.unwrap();
+                let page = store
+                    .audit(&AuditFilter { tenant: tenant.clone(), ..AuditFilter::default() }, Paging { after, limit })
+                    .await
+                    .unwrap();
                 assert!(page.items.len() <= limit as usize);
                 assert!(page.items.iter().all(|row| tenant.as_ref().is_none_or(|tenant| row.tenant == *tenant)));
                 ids.extend(page.items.iter().map(|row| row.id));
@@ -75,7 +78,7 @@ async fn an_untouched_audit_is_intact() {
         (chain.rows, chain.newest)
     };
     for (tenant, rows) in [("acme", 5), ("globex", 3)] {
-        let page = store.audit(Some(&id(tenant)), Paging { after: None, limit: 1 }).await.unwrap();
+        let page = store.audit(&AuditFilter::of(&id(tenant)), Paging { after: None, limit: 1 }).await.unwrap();
         assert_eq!(newest(tenant), (rows, page.items[0].hash));
     }
     let one = store.verify_audit(Some(&id("acme"))).await.unwrap();
@@ -250,5 +253,5 @@ async fn a_change_and_its_entries_are_one() {
 }
 
 async fn newest_outcome(store: &Store) -> RecordedOutcome {
-    store.audit(None, Paging { after: None, limit: 1 }).await.unwrap().items.remove(0).outcome
+    store.audit(&AuditFilter::default(), Paging { after: None, limit: 1 }).await.unwrap().items.remove(0).outcome
 }

@@ -9,7 +9,8 @@ use portcullis_model::source::{
 };
 use portcullis_model::time::Expiry;
 use portcullis_store::{
-    Change, CredentialFilter, FIRST_REVISION, GroupKind, Outcome, Preflight, Snapshot, Store, StoreError, Stored, Write,
+    AuditFilter, Change, CredentialFilter, FIRST_REVISION, GroupKind, Outcome, Preflight, Snapshot, Store, StoreError,
+    Stored, Write,
 };
 
 use crate::sample::*;
@@ -195,7 +196,7 @@ async fn a_deleted_credential_keeps_no_secret_and_its_id_stays_taken() {
     commit(store, vec![Write::PutCredential(record.clone())]).await.unwrap();
     commit(store, vec![Write::RemoveCredential(id("k1"))]).await.unwrap();
     assert_eq!(store.credential(&id("k1")).await.unwrap(), None);
-    let filter = CredentialFilter { tenant: id("acme"), kind: Kind::Tenant, state: None };
+    let filter = CredentialFilter::all(id("acme"), Kind::Tenant);
     assert_eq!(store.credentials(&filter, ALL).await.unwrap().items, []);
     assert_eq!(store.snapshot().await.unwrap().credentials, []);
     assert!(store.credential_id_is_taken(&id("k1")).await.unwrap());
@@ -247,7 +248,7 @@ async fn a_change_that_fails_leaves_nothing_behind() {
     let Sandbox { store, folder: _folder } = Sandbox::with_tenants().await;
     commit(&store, vec![Write::PutCredential(key("acme", "k1", 1))]).await.unwrap();
     let before = store.snapshot().await.unwrap();
-    let audit = store.audit(None, ALL).await.unwrap();
+    let audit = store.audit(&AuditFilter::default(), ALL).await.unwrap();
     let writes = vec![
         Write::PutService(service("shop", None)),
         Write::PutCredential(key("acme", "k2", 2)),
@@ -259,7 +260,7 @@ async fn a_change_that_fails_leaves_nothing_behind() {
     let failed = commit(&store, writes.clone()).await;
     assert!(matches!(failed, Err(StoreError::DuplicateDigest)), "{failed:?}");
     assert_eq!(store.snapshot().await.unwrap(), before);
-    assert_eq!(store.audit(None, ALL).await.unwrap(), audit);
+    assert_eq!(store.audit(&AuditFilter::default(), ALL).await.unwrap(), audit);
     assert!(!store.user_id_is_taken(&id("acme"), &id("ann")).await.unwrap());
     commit(&store, writes[..5].to_vec()).await.unwrap();
     assert!(store.verify_audit(None).await.unwrap().is_intact());

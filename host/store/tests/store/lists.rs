@@ -59,7 +59,7 @@ async fn every_list_has_pages() {
         let (records, lengths) = pages(limit, |paging| store.users(tenant, paging)).await;
         assert_eq!(lengths, expected);
         assert_eq!(records, names.map(|name| user("a", name, None)));
-        let filter = CredentialFilter { tenant: tenant.clone(), kind: Kind::Tenant, state: None };
+        let filter = CredentialFilter::all(tenant.clone(), Kind::Tenant);
         let (records, lengths) = pages(limit, |paging| store.credentials(&filter, paging)).await;
         assert_eq!(lengths, expected);
         assert_eq!(records.iter().map(|record| record.credential.id.as_str()).collect::<Vec<_>>(), names);
@@ -118,7 +118,7 @@ async fn credentials_are_filtered_by_tenant_kind_and_state() {
     for tenant in ["acme", "globex"] {
         for kind in Kind::ALL {
             for state in [None, Some(CredentialState::Active), Some(CredentialState::Revoked)] {
-                let filter = CredentialFilter { tenant: id(tenant), kind, state };
+                let filter = CredentialFilter { state, ..CredentialFilter::all(id(tenant), kind) };
                 let (found, _) = pages(1, |paging| store.credentials(&filter, paging)).await;
                 let admits = |credential: &&portcullis_model::source::Credential| {
                     credential.tenant == filter.tenant

@@ -66,7 +66,10 @@ impl Model {
                     *credential = None;
                 }
             }
-            Write::PutInstallation(_) | Write::PutTenant(_) => unreachable!("not made here"),
+            Write::PutInstallation(_)
+            | Write::PutTenant(_)
+            | Write::AddCredentials(_)
+            | Write::PutErrorLogSettings { .. } => unreachable!("not made here"),
         }
         Ok(())
     }

@@ -114,6 +114,7 @@ pub(crate) fn tenant(name: &str) -> TenantRecord {
         state: TenantState::Active,
         modules: vec![portcullis_model::source::Module::IpFilter],
         key_limit: u32::MAX,
+        rules: Default::default(),
     }
 }
 
@@ -127,9 +128,10 @@ pub(crate) fn service(name: &str, tenant: Option<&str>) -> ServiceRecord {
         upstream: "http://127.0.0.1:9".to_owned(),
         preserve_host: false,
         response_timeout_s: 7,
+        reserved_prefix: None,
         preflight: None,
     };
-    ServiceRecord { service, name: format!("The {name}"), delivery }
+    ServiceRecord { service, name: format!("The {name}"), delivery, catalogue: Default::default() }
 }
 
 pub(crate) fn settings(name: &str, signature: SignatureMode) -> EndpointSettings {
@@ -181,6 +183,7 @@ pub(crate) fn key(tenant: &str, name: &str, secret: u64) -> CredentialRecord {
         created_by: Actor { tenant: id(tenant), credential: None, user: None },
         sealed_key: None,
         sealed_secret: None,
+        terms: None,
     }
 }
 

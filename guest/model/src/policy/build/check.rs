@@ -352,17 +352,20 @@ impl Check {
             }
         }
         let kind = credential.kind;
+        let (tenant_keys, management_keys) = ([Kind::Tenant].as_slice(), [Kind::Management].as_slice());
+        let of_persons = [Kind::Management, Kind::Session].as_slice();
         let fields = [
-            ("group", credential.group.is_some(), Kind::Tenant),
-            ("ip_allowlist", !credential.ip_allowlist.is_empty(), Kind::Tenant),
-            ("endpoints", !credential.endpoints.is_empty(), Kind::Management),
-            ("applications", !credential.applications.is_empty(), Kind::Management),
-            ("creator", credential.creator.is_some(), Kind::Management),
-            ("creator_rule", credential.creator_rule != CreatorRule::default(), Kind::Management),
+            ("group", credential.group.is_some(), tenant_keys),
+            ("ip_allowlist", !credential.ip_allowlist.is_empty(), tenant_keys),
+            ("endpoints", !credential.endpoints.is_empty(), of_persons),
+            ("applications", !credential.applications.is_empty(), management_keys),
+            ("creator", credential.creator.is_some(), of_persons),
+            ("creator_rule", credential.creator_rule != CreatorRule::default(), management_keys),
         ];
         for (field, given, of) in fields {
-            if given && kind != of {
-                self.fault(&at, format!("`{field}` is for {of} keys, this is a {kind} key"));
+            if given && !of.contains(&kind) {
+                let of: Vec<&str> = of.iter().map(|kind| kind.as_str()).collect();
+                self.fault(&at, format!("`{field}` is for {} keys, this is a {kind} key", of.join(" and ")));
             }
         }
         match kind {
@@ -374,6 +377,15 @@ impl Check {
                 }
             },
             Kind::Management => self.management(&at, credential, known),
+            Kind::Session => {
+                if credential.expires.is_none() || credential.creator.is_none() {
+                    self.fault(&at, "a session needs `expires`, and as its `creator` the person whose it is");
+                }
+                if let Some(user) = &credential.creator {
+                    self.known(&at, "user", user, known.is_none_or(|known| known.users.contains(&(tenant, user))));
+                }
+                self.endpoints(&at, credential.endpoints.iter(), known);
+            }
             Kind::Personal | Kind::Client => {
                 self.fault(
                     &at,

@@ -9,7 +9,7 @@ use portcullis_control::{ADMIN_SERVICE, admin_service};
 use portcullis_model::source::Service;
 use serde_json::{Map, Value, json};
 
-use super::routes::Route;
+use super::routes::{Gated, Route};
 use super::{ANSWERED, Routes, SENT};
 use crate::admin::Api;
 use crate::admin::codes::CODES;
@@ -20,12 +20,20 @@ const EVERYWHERE: [u16; 8] = [400, 401, 403, 414, 421, 431, 500, 503];
 /// Statuses of what changes something.
 const OF_CHANGES: [u16; 3] = [409, 422, 507];
 
+/// Below this path lies what people do who have signed in.
+const OF_PERSONS: &str = "/v1/me";
+/// The tag of what is answered before the gate.
+const WITHOUT_KEY: &str = "without-key";
+
 const INTRODUCTION: &str = "\
 The one way to change an installation of Portcullis while it runs.
 
 Every call carries a management key: `Authorization: ManagementKey-v1 KEY`. What a key may do is the list of its endpoints; \
 each operation says which one it needs. Keys of the system tenant may reach every tenant; to any other key the other tenants \
 are not there, and what belongs to them answers as what is missing.
+
+**People.** Below `/v1/me` is what people do who have signed in: `Authorization: Session-v1 SESSION`. An admin gives a user a \
+code; sent in the place of the session, it opens one. A session reaches nothing else, and a key reaches none of it.
 
 **Changes.** A record has an `ETag`; given back in `If-Match`, a change is refused with 412 where the record has changed \
 since. What cannot be undone is refused with 409 `confirmation_required`, which tells what would happen, until it is \
@@ -78,11 +86,18 @@ impl Document {
             "components": {
                 "schemas": definitions,
                 "responses": problems(&json!(problem)),
-                "securitySchemes": { "managementKey": {
-                    "type": "http",
-                    "scheme": "ManagementKey-v1",
-                    "description": "A management key: `Authorization: ManagementKey-v1 KEY`.",
-                } },
+                "securitySchemes": {
+                    "managementKey": {
+                        "type": "http",
+                        "scheme": "ManagementKey-v1",
+                        "description": "A management key: `Authorization: ManagementKey-v1 KEY`.",
+                    },
+                    "session": {
+                        "type": "http",
+                        "scheme": "Session-v1",
+                        "description": "A session, or the code that opens one: `Authorization: Session-v1 SESSION`.",
+                    },
+                },
             },
         });
         settle(&mut json, &apart);
@@ -92,12 +107,15 @@ impl Document {
 
 fn operation(route: &Route, service: Option<&Service>) -> Value {
     let mut parameters: Vec<Value> = names(&route.path).map(path_parameter).collect();
-    let mut statuses: BTreeSet<u16> = EVERYWHERE.into_iter().chain(route.problems.iter().copied()).collect();
-    if !parameters.is_empty() {
-        statuses.insert(404);
-    }
-    if route.method != Method::GET {
-        statuses.extend(OF_CHANGES);
+    let mut statuses = route.problems.clone();
+    if route.gated == Gated::Yes {
+        statuses.extend(EVERYWHERE);
+        if !parameters.is_empty() {
+            statuses.insert(404);
+        }
+        if route.method != Method::GET {
+            statuses.extend(OF_CHANGES);
+        }
     }
     parameters.extend(route.parameters.iter().cloned());
     let mut answers = route.answers.clone();
@@ -106,15 +124,35 @@ fn operation(route: &Route, service: Option<&Service>) -> Value {
     }
     let endpoint = endpoint(service, &route.method, &route.path);
     let (summary, more) = route.summary.split_once('\n').unwrap_or((&route.summary, ""));
-    let description = format!("{more} Needs the endpoint `{ADMIN_SERVICE}/{endpoint}`.");
+    let is_of_persons = route.path.starts_with(OF_PERSONS);
+    let needs = match route.gated {
+        Gated::No => "Needs no key.".to_owned(),
+        Gated::Yes if is_of_persons => {
+            format!("Needs the endpoint `{ADMIN_SERVICE}/{endpoint}`, which whoever signs in has, and no key.")
+        }
+        Gated::Yes => format!("Needs the endpoint `{ADMIN_SERVICE}/{endpoint}`."),
+    };
+    let description = format!("{more} {needs}");
+    let tag = match route.gated {
+        Gated::Yes => endpoint.trim_end_matches(".read"),
+        Gated::No => WITHOUT_KEY,
+    };
     let mut operation = json!({
         "operationId": route.id,
         "summary": summary,
         "description": description.trim(),
-        "tags": [endpoint.trim_end_matches(".read")],
+        "tags": [tag],
         "responses": answers,
     });
     if let Some(operation) = operation.as_object_mut() {
+        let security = match route.gated {
+            Gated::No => Some(json!([])),
+            Gated::Yes if is_of_persons => Some(json!([{ "session": [] }])),
+            Gated::Yes => None,
+        };
+        if let Some(security) = security {
+            operation.insert("security".to_owned(), security);
+        }
         if !parameters.is_empty() {
             operation.insert("parameters".to_owned(), parameters.into());
         }
@@ -140,7 +178,9 @@ fn endpoint(service: Option<&Service>, method: &Method, path: &str) -> String {
 fn tags(service: Option<&Service>) -> Vec<Value> {
     let endpoints = service.into_iter().flat_map(|service| &service.endpoints);
     let changing = endpoints.filter(|endpoint| !endpoint.id.as_str().ends_with(".read"));
-    changing.map(|endpoint| json!({ "name": endpoint.id, "description": endpoint.name })).collect()
+    let tags = changing.map(|endpoint| json!({ "name": endpoint.id, "description": endpoint.name }));
+    let without_key = json!({ "name": WITHOUT_KEY, "description": "What needs no key" });
+    tags.chain([without_key]).collect()
 }
 
 /// The names in a path.
@@ -159,10 +199,13 @@ fn path_parameter(name: &str) -> Value {
         "user" => "The id of the user.",
         "key" => "The id of the key, never the key itself.",
         "decision" => "The id of the decision, as in `X-Portcullis-Decision`.",
+        "entry" => "The number of the entry.",
         _ => "",
     };
-    let schema =
-        json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" });
+    let schema = match name {
+        "entry" => json!({ "type": "integer", "minimum": 0 }),
+        _ => json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" }),
+    };
     json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })
 }
 

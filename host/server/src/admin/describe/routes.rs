@@ -6,6 +6,7 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, on};
+use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
 use super::{Described, Operation, Schemas};
@@ -30,6 +31,16 @@ pub(super) struct Route {
     pub(super) body: Option<Value>,
     pub(super) answers: Map<String, Value>,
     pub(super) problems: BTreeSet<u16>,
+    pub(super) gated: Gated,
+}
+
+/// Whether the gate decides of an operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gated {
+    /// As of nearly all.
+    Yes,
+    /// It is answered before the gate, and takes no key.
+    No,
 }
 
 /// How to add an operation of each method: its path, its id, what it does, and what does it.
@@ -74,7 +85,35 @@ impl Routes {
         let Operation { parameters, body, answers, problems, .. } = operation;
         let (path, id, summary) = (path.to_owned(), id.to_owned(), summary.to_owned());
         self.router = self.router.route(&path, on(filter, handler));
-        self.operations.push(Route { method, path, id, summary, parameters, body, answers, problems });
+        let gated = Gated::Yes;
+        self.operations.push(Route { method, path, id, summary, parameters, body, answers, problems, gated });
+        self
+    }
+
+    /// Adds what is said of an operation that the listener answers itself, before the gate: it takes a `T` by POST, and no key,
+    /// and answers 202 with nothing.
+    pub(in crate::admin) fn without_key<T: JsonSchema>(mut self, path: &str, id: &str, summary: &str) -> Routes {
+        let mut operation = Operation {
+            schemas: &mut self.schemas,
+            parameters: Vec::new(),
+            body: None,
+            answers: Map::new(),
+            problems: BTreeSet::new(),
+        };
+        operation.takes_body::<T>();
+        operation.answers_nothing(202, "It is taken, and done soon.");
+        let Operation { parameters, body, answers, .. } = operation;
+        self.operations.push(Route {
+            method: Method::POST,
+            path: path.to_owned(),
+            id: id.to_owned(),
+            summary: summary.to_owned(),
+            parameters,
+            body,
+            answers,
+            problems: [400, 408, 413, 421, 503].into(),
+            gated: Gated::No,
+        });
         self
     }
 }

@@ -13,6 +13,13 @@ fn document() -> Value {
     Document::new(routes()).json
 }
 
+/// The operations that are answered before the gate. Each is a way in without a key, to be reviewed.
+const WITHOUT_KEY: [(&str, &str); 1] = [("post", "/v1/leaked")];
+
+fn is_without_key(method: &str, path: &str) -> bool {
+    WITHOUT_KEY.contains(&(method, path))
+}
+
 /// Every operation: method, path, what is said of it.
 fn operations(document: &Value) -> Vec<(String, String, &Value)> {
     let paths = document["paths"].as_object().unwrap();
@@ -120,7 +127,14 @@ fn the_document_has_the_form_of_openapi_3_1() {
         assert!(in_path.iter().all(|name| names.contains(&("path", name))), "{what}");
         let answers = operation["responses"].as_object().unwrap();
         assert!(answers.keys().any(|status| status.starts_with('2')), "{what}");
-        assert!(answers.contains_key("401") && answers.contains_key("403"), "{what}");
+        let is_open = is_without_key(&method, &path);
+        assert_eq!(answers.contains_key("401") && answers.contains_key("403"), !is_open, "{what}");
+        let none = Vec::new();
+        let security = operation.get("security").map(|security| security.as_array().unwrap());
+        assert_eq!(security.is_some_and(Vec::is_empty), is_open, "{what}");
+        for requirement in security.unwrap_or(&none) {
+            assert!(requirement.as_object().unwrap().keys().all(|name| schemes.contains_key(name)), "{what}");
+        }
         for answer in answers.values().filter(|answer| answer.get("$ref").is_none()) {
             assert!(answer["description"].is_string(), "{what}: {answer}");
         }
@@ -132,7 +146,8 @@ fn the_document_has_the_form_of_openapi_3_1() {
 fn the_catalogue_and_the_routes_are_the_same() {
     let document = document();
     let mut routed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (method, path, _) in operations(&document) {
+    let gated = || operations(&document).into_iter().filter(|(method, path, _)| !is_without_key(method, path));
+    for (method, path, _) in gated() {
         routed.entry(path).or_default().insert(method);
     }
     let service = admin_service().unwrap();
@@ -150,7 +165,7 @@ fn the_catalogue_and_the_routes_are_the_same() {
              ADMIN_ENDPOINTS in host/control/src/catalogue.rs"
         );
     }
-    for (method, path, operation) in operations(&document) {
+    for (method, path, operation) in gated() {
         let needs = operation["description"].as_str().unwrap();
         assert!(needs.contains("Needs the endpoint `portcullis/") && !needs.contains("/`"), "{method} {path}: {needs}");
     }

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
+use crate::failures;
 use crate::journal::{self, Batches};
 use crate::listen::{Limits, Listener, Shutdown};
 use crate::metrics::Metrics;
@@ -72,6 +73,7 @@ impl Choice {
             upstream: Upstream::parse(upstream).unwrap(),
             preserve_host: true,
             response_timeout: LONG,
+            leaked: None,
             preflight: None,
         };
         Choice { service, idle_timeout: LONG, request_body_limit: None, authorities: None, queue: 1000, tls: None }
@@ -95,6 +97,8 @@ impl Choice {
             routing: Arc::new(ArcSwap::from_pointee(routing)),
             revisions,
             journal,
+            reports: crate::leaked::channel().0,
+            failures: failures::channel(watch::channel(Arc::default()).1, metrics.clone()).0,
             metrics: metrics.clone(),
             bounds: Bounds { idle_timeout: self.idle_timeout, request_body_limit: self.request_body_limit },
             clients: ClientSettings {

@@ -1,0 +1,177 @@
+//! `portcullis client`: OAuth clients.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use portcullis_model::id::Id;
+use portcullis_model::time::Expiry;
+use serde::Serialize;
+use serde_json::json;
+
+use super::confirm::{Consent, Question};
+use super::issued::{self, Outlets, Reserved};
+use super::table::{self, Column, at};
+use super::value::Expiration;
+use super::{Common, Pages, Session, with_filters};
+use crate::client::{Call, path};
+use crate::error::Error;
+use crate::output::Visible;
+
+const HELP: &str = "\
+A client is a program that gets access tokens with its id and secret (OAuth client credentials). Its scopes are those \
+that endpoints ask for. It is not edited and not made active again: make a new one and revoke the old one.
+
+Examples:
+  portcullis client create acme --name 'Event pipeline' --purpose 'Nightly import' --scope async-events \\
+      --audience https://api.shop.example
+  portcullis client list acme
+  portcullis client revoke acme c4Tn8wQz";
+
+/// OAuth clients: create, list, revoke
+#[derive(clap::Args)]
+#[command(after_long_help = HELP, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args)]
+struct Of {
+    /// The tenant
+    tenant: Id,
+    /// The client id
+    id: Id,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    List(List),
+    /// Show a client, without its secret
+    #[command(after_long_help = "Examples:\n  portcullis client show acme c4Tn8wQz")]
+    Show(Of),
+    Create(Create),
+    /// Revoke a client, at once and for good; it stays listed
+    #[command(
+        after_long_help = "Examples:\n  portcullis client revoke acme c4Tn8wQz\n  portcullis client revoke acme c4Tn8wQz --yes"
+    )]
+    Revoke {
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// List the clients of a tenant, without their secrets
+#[derive(clap::Args)]
+#[command(after_long_help = "Examples:\n  portcullis client list acme\n  portcullis client list acme --state active")]
+struct List {
+    /// The tenant
+    tenant: Id,
+    /// Clients in this stored state alone
+    #[arg(long)]
+    state: Option<super::key::State>,
+    /// Clients whose end lies so alone
+    #[arg(long)]
+    expiration: Option<Expiration>,
+    #[command(flatten)]
+    pages: Pages,
+}
+
+const CREATE_HELP: &str = "\
+The secret is shown once: keep it, or have it written to a file with `--secret-out`. Issuer and validity of its tokens are \
+set for the tenant.
+
+Examples:
+  portcullis client create acme --name 'Event pipeline' --scope async-events --audience https://api.shop.example
+  portcullis client create acme --name Reports --scope reports --audience https://api.shop.example \\
+      --expires 2027-01-01 --secret-out reports.secret";
+
+/// Create a client
+#[derive(clap::Args, Serialize)]
+#[command(after_long_help = CREATE_HELP)]
+struct Create {
+    /// The tenant
+    #[serde(skip)]
+    tenant: Id,
+    /// Its display name, 2 to 200 characters
+    #[arg(long)]
+    name: String,
+    /// What it is for
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purpose: Option<String>,
+    /// When it ends [default: never]
+    #[arg(long, value_name = "TIME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Expiry>,
+    /// A scope of its tokens; several, or with commas between
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', required = true)]
+    scopes: Vec<String>,
+    /// An audience of its tokens, such as a URL; several, or with commas between
+    #[arg(long = "audience", value_name = "AUDIENCE", value_delimiter = ',', required = true)]
+    audiences: Vec<String>,
+    /// Write the secret to this new file, for its owner alone, instead of showing it
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    secret_out: Option<PathBuf>,
+}
+
+const LIST_COLUMNS: &[Column] = &[
+    Column("client id", |client| at(client, "/id")),
+    Column("name", |client| at(client, "/name")),
+    Column("status", |client| at(client, "/status")),
+    Column("purpose", |client| at(client, "/purpose")),
+    Column("expires", |client| at(client, "/expires")),
+    Column("scopes", |client| at(client, "/scopes")),
+    Column("audiences", |client| at(client, "/audiences")),
+    Column("created", |client| at(client, "/created_at")),
+    Column("created by", |client| at(client, "/created_by")),
+];
+
+const PAGE: &[Column] = &[
+    Column("client id", |client| at(client, "/id")),
+    Column("name", |client| at(client, "/name")),
+    Column("status", |client| at(client, "/status")),
+    Column("purpose", |client| at(client, "/purpose")),
+    Column("expires", |client| at(client, "/expires")),
+    Column("scopes", |client| at(client, "/scopes")),
+    Column("audiences", |client| at(client, "/audiences")),
+    Column("issuer", |client| at(client, "/issuer")),
+    Column("token validity", |client| table::seconds(client, "/token_validity_s")),
+    Column("created", |client| at(client, "/created_at")),
+    Column("created by", |client| at(client, "/created_by")),
+];
+
+/// Runs the command.
+///
+/// # Errors
+/// Where it could not be done, or the server refused.
+pub(super) fn run(args: &Args) -> Result<(), Error> {
+    let session = Session::open(&args.common)?;
+    let all = |tenant: &Id| path(&["tenants", tenant.as_str(), "clients"]);
+    match &args.command {
+        Command::List(args) => {
+            let call = with_filters(Call::get(all(&args.tenant)), args.state, args.expiration);
+            session.pages(&call, &args.pages, LIST_COLUMNS, "no clients")
+        }
+        Command::Show(Of { tenant, id }) => {
+            session.show(path(&["tenants", tenant.as_str(), "clients", id.as_str()]), PAGE)
+        }
+        Command::Create(new) => {
+            let outlets =
+                Outlets { key: new.secret_out.as_deref().map(Reserved::at).transpose()?, signing_secret: None };
+            let client = session.send(&Call::post(all(&new.tenant), new))?.body;
+            let done = format!("created client `{}` of tenant `{}`", Visible(&at(&client, "/id").concat()), new.tenant);
+            issued::say(&session, client, &done, PAGE, outlets)
+        }
+        Command::Revoke { of: Of { tenant, id }, consent } => {
+            let call = Call::post(path(&["tenants", tenant.as_str(), "clients", id.as_str(), "revoke"]), &json!({}));
+            let client = session.order(call, consent, Question::Id(id.as_str()))?.body;
+            let done = format!("revoked client `{id}` of tenant `{tenant}`");
+            session.say(&client, || format!("{done}\n{}", table::page(PAGE, &client)))
+        }
+    }
+}
