@@ -195,9 +195,13 @@ impl Redactor {
         }
         let secrets = secrets.in_order();
         let is_too_much = secrets.len() > MAX_SECRETS;
-        let bodies = [(&call.request, request), (&call.response, response)].map(|(message, body)| match body {
-            Body::Json(_) | Body::Form(_) if is_too_much => digest_of(&message.body),
-            body => self.written_body(body, &message.body, &secrets),
+        let bodies = [(&call.request, request), (&call.response, response)].map(|(message, body)| {
+            let is_document = matches!(body, Body::Json(_) | Body::Form(_));
+            if is_document && is_too_much {
+                digest_of(&message.body)
+            } else {
+                self.written_body(body, &message.body, &secrets)
+            }
         });
         let [request_body, response_body] = bodies;
         let text = json!({

@@ -353,7 +353,10 @@ async fn address_ranges_need_their_module_and_come_off_one_by_one() {
     house.refused(&house.root, Command::PutSettings(id("acme"), signed), "module_disabled").await;
 
     // Without the module the settings rest; with it they are back.
-    let modules = |modules| TenantEdit { modules: Some(modules), ..TenantEdit::default() };
+    let modules =
+        |modules| TenantEdit { modules: Some(modules), confirmation: Confirmation::Confirmed, ..TenantEdit::default() };
+    let unconfirmed = TenantEdit { modules: Some(Vec::new()), ..TenantEdit::default() };
+    house.refused(&house.root, Command::EditTenant(id("acme"), unconfirmed), "confirmation_required").await;
     house.done(Command::EditTenant(id("acme"), modules(Vec::new()))).await;
     assert_eq!(house.with_key(&key), Verdict::Allow);
     house.done(Command::EditTenant(id("acme"), modules(vec![Module::IpFilter]))).await;

@@ -54,7 +54,9 @@ use portcullis_model::time::UnixTime;
 
 pub(crate) use self::canonical::Canonical;
 pub use self::check::{Against, Anchor, AuditFault, AuditReport, ChainCheck, ChainReport};
-pub use self::checkpoint::{ChainMark, Checkpoint, CheckpointDigest, Checkpointed, Notary, Pruned, Signature, Stub};
+pub use self::checkpoint::{
+    ChainMark, Checkpoint, CheckpointDigest, Checkpointed, HasSigned, Notary, Pruned, Sign, Signature, Stub,
+};
 pub use self::filter::{AuditFilter, OutcomeFilter};
 use crate::record::{Actor, Origin};
 

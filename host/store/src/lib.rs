@@ -25,8 +25,8 @@ mod usage;
 
 pub use audit::{
     Against, Anchor, AuditFault, AuditFilter, AuditReport, AuditRow, ChainCheck, ChainMark, ChainReport, Checkpoint,
-    CheckpointDigest, Checkpointed, Entry, Notary, Outcome, OutcomeFilter, Pruned, RecordedOutcome, RowHash, Signature,
-    Stub,
+    CheckpointDigest, Checkpointed, Entry, HasSigned, Notary, Outcome, OutcomeFilter, Pruned, RecordedOutcome, RowHash,
+    Sign, Signature, Stub,
 };
 pub use change::{Change, FIRST_REVISION, Fresh, GroupUse, Referring, Remember, Remembered, Snapshot};
 pub use decision::{DecisionFilter, DecisionItem, DecisionRecord, Gap, Which};

@@ -222,6 +222,15 @@ fn check_credential(
                 assert_eq!(applications.is_some_and(|set| set.contains(name).unwrap()), listed);
             }
         }
+        (Grant::Session { user: Creator::Present(found), endpoints: set }, Kind::Session) => {
+            let user = expected.creator.as_ref().unwrap();
+            let user = source.users.iter().find(|u| u.tenant == expected.tenant && u.id == *user).unwrap();
+            assert_eq!(found.id().unwrap(), format!("{}/{}", user.tenant, user.id));
+            assert_eq!(found.is_active(), Ok(user.state == UserState::Active));
+            for (name, endpoint) in endpoints {
+                assert_eq!(set.contains(endpoint), Ok(expected.endpoints.contains(name)));
+            }
+        }
         (_, kind) => panic!("another grant than that of a {kind} key"),
     }
 }

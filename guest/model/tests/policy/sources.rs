@@ -239,7 +239,7 @@ fn credentials(choices: &mut Choices<'_>, source: &mut Source) {
         let mut credential = Credential {
             id: id(&format!("c{number}")),
             tenant: tenant.clone(),
-            kind: choices.one(&[Kind::Tenant, Kind::Management, Kind::Workspace]),
+            kind: choices.one(&[Kind::Tenant, Kind::Management, Kind::Workspace, Kind::Session]),
             state: choices.one(&[CredentialState::Active, CredentialState::Active, CredentialState::Revoked]),
             expires: choices.one_in(2).then(|| choices.expiry()),
             secrets: Vec::new(),
@@ -272,7 +272,13 @@ fn credentials(choices: &mut Choices<'_>, source: &mut Source) {
                     continue;
                 }
             }
-            Kind::Personal | Kind::Client | Kind::Session => continue,
+            Kind::Session if users.is_empty() => continue,
+            Kind::Session => {
+                credential.expires = Some(choices.expiry());
+                credential.creator = Some(choices.one(&users).id.clone());
+                credential.endpoints = choices.some(&known);
+            }
+            Kind::Personal | Kind::Client => continue,
         }
         let version = 1 + u16::try_from(choices.below(3)).unwrap();
         for version in version..=version + u16::from(choices.one_in(2)) {

@@ -85,8 +85,9 @@ The secret is shown once: keep it, or have it written to a file with `--secret-o
 set for the tenant.
 
 Examples:
-  portcullis client create acme --name 'Event pipeline' --scope async-events --audience https://api.shop.example
-  portcullis client create acme --name Reports --scope reports --audience https://api.shop.example \\
+  portcullis client create acme --name Events --scope async-events \\
+      --audience https://api.shop.example
+  portcullis client create acme --name Reports --scope reports --audience https://shop.example \\
       --expires 2027-01-01 --secret-out reports.secret";
 
 /// Create a client
@@ -111,7 +112,7 @@ struct Create {
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', required = true)]
     scopes: Vec<String>,
     /// An audience of its tokens, such as a URL; several, or with commas between
-    #[arg(long = "audience", value_name = "AUDIENCE", value_delimiter = ',', required = true)]
+    #[arg(long = "audience", value_name = "URL", value_delimiter = ',', required = true)]
     audiences: Vec<String>,
     /// Write the secret to this new file, for its owner alone, instead of showing it
     #[arg(long, value_name = "FILE")]

@@ -312,3 +312,32 @@ fn p8_a_file_with_a_fault_is_refused_with_its_line() {
     assert!(ran.code == Some(1) && ran.stderr.contains("a file makes no keys"), "{ran:?}");
     assert_eq!(world.newest_entry(), before);
 }
+
+#[test]
+fn p8_a_file_has_marks_reserved_paths_and_rules_and_takes_a_module_away() {
+    let world = World::new();
+    let admin = world.admin();
+    admin.put("/v1/tenants/acme/settings/shop/events", json!({ "ip_ranges": ["192.0.2.0/24"] })).expect(200);
+    let endpoint = json!({ "name": "Events API", "paths": ["/events"], "aliases": ["happenings"] });
+    admin.put("/v1/services/shop/endpoints/events", endpoint).expect(200);
+    admin.patch("/v1/services/shop", json!({ "reserved_prefix": "/.portcullis" })).expect(200);
+    let service = exported(&world, &["service", "shop"]);
+    assert!(service.contains("happenings") && service.contains("/.portcullis"), "{service}");
+    // A rename is remembered by the server, and is no difference to the file.
+    let renamed = service.replace("Events API", "Happenings API").replace("/.portcullis", "/own");
+    assert_eq!(on_file(&world, "apply", &renamed, &["--yes"]).code, Some(0));
+    assert_nothing_to_change(&world, &renamed, &[]);
+    let shown = admin.get("/v1/services/shop/endpoints/events").expect(200).json();
+    assert_eq!(shown["formerly"], "Events API", "{shown}");
+
+    let tenant = exported(&world, &["tenant", "acme"]);
+    assert!(tenant.contains("expiring_soon_days = 7"), "{tenant}");
+    let less = tenant.replace("expiring_soon_days = 7", "expiring_soon_days = 30").replace("\"ip_filter\"", "");
+    let less = less.replace("[, ", "[").replace("[\n    ,", "[");
+    let plan = planned(&world, &less, &[]);
+    assert!(plan.to_string().contains("has no effect"), "{plan}");
+    assert_eq!(on_file(&world, "apply", &less, &["--yes"]).code, Some(0));
+    assert_nothing_to_change(&world, &less, &[]);
+    let shown = admin.get("/v1/tenants/acme").expect(200).json();
+    assert_eq!((&shown["modules"], &shown["expiring_soon_days"]), (&json!(["signature_check"]), &30.into()), "{shown}");
+}

@@ -32,7 +32,7 @@ fn p7_a_flood_of_refusals_is_ten_entries_a_minute_and_one_with_the_number_of_the
         assert_eq!(found, ["system", "call", "unauthorized", "127.0.0.1", "unauthenticated"], "{entry}");
     }
     // The reason, and the decision with the rest, are for the administrator.
-    assert_eq!(single[0]["details"]["reason"], "credential-unknown");
+    assert_eq!(single[0]["details"]["reason"], "credential-malformed");
     let decision = single[0]["details"]["decision"].as_str().unwrap();
     assert_eq!(world.decision(decision)["facts"]["path"], "/v1/tenants/acme/tenant-keys");
     world.admin().assert_audit_is_intact();

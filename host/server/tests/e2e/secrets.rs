@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::http::{Call, Message};
 use crate::server::{Settings, files};
 use crate::world::{Key, MANAGEMENT_KEYS, TENANT_KEYS, WORKSPACE_KEYS, World};
 
@@ -50,6 +51,32 @@ fn no_secret_is_where_it_should_not_be() {
         parts.add(pair.json()["signing_secret"].as_str().unwrap());
         keys.push(parts.add(&Key::of(&pair).key));
     }
+    // A client, and a person with a code, a session and a personal key, regenerated.
+    let told = |answer: &Message, field: &str| answer.json()[field].as_str().unwrap().to_owned();
+    admin.put("/v1/services/shop/endpoints/scoped", json!({ "paths": ["/scoped"], "scope": "read" })).expect(200);
+    let client = json!({ "name": "Client", "scopes": ["read"], "audiences": ["https://api.example"] });
+    keys.push(parts.add(&told(&admin.post("/v1/tenants/acme/clients", client).expect(201), "client_secret")));
+    let profile = json!({ "id": "staff", "type": "member", "permissions": [{ "endpoint": "shop/events" }] });
+    admin.post("/v1/tenants/acme/groups", profile).expect(201);
+    admin.post("/v1/tenants/acme/users", json!({ "id": "bob", "role": "member", "group": "staff" })).expect(201);
+    let person = |with: &str, method: &str, path: &str, body: Option<Value>| {
+        let authorization = format!("Session-v1 {with}");
+        let call = Call::new(method, path).field("host", "localhost").field("authorization", &authorization);
+        let call = match &body {
+            Some(body) => call.json(body),
+            None => call,
+        };
+        call.send(world.server.admin)
+    };
+    let enrolment = "/v1/tenants/acme/users/bob/enrolment";
+    let code = parts.add(&told(&admin.call("POST", enrolment).body("").send(admin.address).expect(201), "code"));
+    let session = parts.add(&told(&person(&code, "POST", "/v1/me/session", None).expect(201), "session"));
+    let own = person(&session, "POST", "/v1/me/personal-key", None).expect(201);
+    keys.push(parts.add(&told(&own, "client_secret")));
+    let confirmed = Some(json!({ "confirm": true }));
+    let own = person(&session, "POST", "/v1/me/personal-key/regenerate", confirmed).expect(201);
+    keys.push(parts.add(&told(&own, "client_secret")));
+    keys.extend([code, session]);
     // One that never was: somebody's key all the same.
     keys.push(parts.add("ptc_Abcd1234_0123456789abcdefghijklmnopqrstuvwxyzABC"));
     for key in &keys {
@@ -93,9 +120,22 @@ fn no_secret_is_where_it_should_not_be() {
         WORKSPACE_KEYS,
         MANAGEMENT_KEYS,
         "/v1/tenants/system/management-keys",
+        "/v1/tenants/acme/clients",
+        "/v1/tenants/acme/users/bob",
+        "/v1/tenants/acme/error-log?limit=200",
+        "/v1/error-log?limit=200",
+        "/v1/audit/export",
         "/v1/self",
     ] {
         parts.assert_absent(path, &admin.get(path).expect(200).body);
+    }
+    for log in ["/v1/tenants/acme/error-log", "/v1/error-log"] {
+        let entries = admin.all(log);
+        assert!(!entries.is_empty(), "{log} has what was denied");
+        for entry in entries {
+            let at = format!("{log}/{}", entry["id"]);
+            parts.assert_absent(&at, &admin.get(&at).expect(200).body);
+        }
     }
     parts.assert_absent("decisions", format!("{:?}", admin.all("/v1/decisions")).as_bytes());
 

@@ -90,13 +90,19 @@ impl Checkpoint {
     }
 }
 
+/// Makes a signature.
+pub type Sign = dyn Fn(&CheckpointDigest) -> Signature + Send + Sync;
+
+/// Whether a signature is one of its own.
+pub type HasSigned = dyn Fn(&CheckpointDigest, &Signature) -> bool + Send + Sync;
+
 /// What signs checkpoints and knows its own signatures. The store itself has no key.
 #[derive(Clone)]
 pub struct Notary {
     /// Signs.
-    pub sign: Arc<dyn Fn(&CheckpointDigest) -> Signature + Send + Sync>,
+    pub sign: Arc<Sign>,
     /// Whether it has signed that.
-    pub has_signed: Arc<dyn Fn(&CheckpointDigest, &Signature) -> bool + Send + Sync>,
+    pub has_signed: Arc<HasSigned>,
 }
 
 impl fmt::Debug for Notary {

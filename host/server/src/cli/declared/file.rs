@@ -52,6 +52,8 @@ pub(super) struct Service {
     #[serde(default = "Presentation::usual")]
     pub(super) accept: Vec<Presentation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reserved_prefix: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) preflight: Option<Preflight>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) endpoints: Option<Vec<Endpoint>>,
@@ -90,8 +92,19 @@ pub(super) struct Endpoint {
     audience: Option<String>,
     #[serde(default, skip_serializing_if = "is_false")]
     legacy: bool,
+    /// Left out it stays as it is: a renamed endpoint remembers its earlier name by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     formerly: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<Id>,
+}
+
+impl Endpoint {
+    /// With the earlier name that the endpoint has where the file has none.
+    pub(super) fn formerly_as(mut self, before: Option<&Endpoint>) -> Endpoint {
+        self.formerly = self.formerly.or_else(|| before.and_then(|before| before.formerly.clone()));
+        self
+    }
 }
 
 /// One endpoint and the methods permitted on it; all that it has where they are left out.
@@ -120,6 +133,12 @@ pub(super) struct Tenant {
     pub(super) modules: Vec<Module>,
     #[serde(default = "hundred")]
     pub(super) key_limit: u32,
+    #[serde(default = "seven")]
+    pub(super) expiring_soon_days: u16,
+    #[serde(default = "usual_issuer")]
+    pub(super) token_issuer: String,
+    #[serde(default = "hour")]
+    pub(super) token_validity_s: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) groups: Option<Vec<Group>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,6 +153,18 @@ pub(super) struct Tenant {
 
 fn hundred() -> u32 {
     100
+}
+
+fn seven() -> u16 {
+    7
+}
+
+fn usual_issuer() -> String {
+    "portcullis".to_owned()
+}
+
+fn hour() -> u32 {
+    3600
 }
 
 /// A set of permissions.

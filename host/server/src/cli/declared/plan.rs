@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::file::{File, Key, Service, Tenant};
-use super::server::{Found, KEYS, endpoint_path, name};
+use super::server::{Found, KEYS, TENANT_FIELDS, endpoint_path, name};
 use crate::client::{Call, path};
 use crate::output::Visible;
 
@@ -212,13 +212,14 @@ impl Planner<'_> {
             Some(there) => {
                 let mut now = record(there);
                 now.remove("endpoints");
-                self.change(&place, &now, &fields, &["prefix", "tenant"], &["preflight"]);
+                self.change(&place, &now, &fields, &["prefix", "tenant"], &["preflight", "reserved_prefix"]);
             }
         }
         let Some(endpoints) = &wanted.endpoints else { return };
         let known = there.and_then(|there| there.endpoints.as_deref()).unwrap_or_default();
         for endpoint in endpoints {
             let before = known.iter().find(|before| before.id == endpoint.id);
+            let endpoint = &endpoint.clone().formerly_as(before);
             let fields = diff(&before.map(record).unwrap_or_default(), &record(endpoint));
             if before.is_none() || !fields.is_empty() {
                 let mut body = record(endpoint);
@@ -248,7 +249,7 @@ impl Planner<'_> {
         let there = self.found.tenant.as_ref();
         let own = |tenant: &Tenant| {
             let mut fields = record(tenant);
-            fields.retain(|field, _| matches!(field.as_str(), "id" | "name" | "state" | "modules" | "key_limit"));
+            fields.retain(|field, _| field == "id" || TENANT_FIELDS.contains(&field.as_str()));
             fields
         };
         match there {
@@ -266,6 +267,13 @@ impl Planner<'_> {
             && step.fields.iter().any(|change| change.field == "state")
         {
             step.consequence = Some(format!("every key of the tenant {id} is denied"));
+        }
+        if let Some(step) = self.plan.steps.last_mut()
+            && there.is_some_and(|there| there.modules.iter().any(|module| !wanted.modules.contains(module)))
+            && step.fields.iter().any(|change| change.field == "modules")
+        {
+            step.call = step.call.clone().confirmed();
+            step.consequence = Some(format!("what the tenant {id} has set by that module has no effect"));
         }
         let of = there.cloned();
         let of = |list: fn(Tenant) -> Option<Vec<Value>>| of.clone().and_then(list).unwrap_or_default();

@@ -29,6 +29,10 @@ pub(super) fn name(kind: &str, id: impl std::fmt::Display) -> String {
 pub(super) const KEYS: [(&str, &str); 3] =
     [("tenant", "tenant-keys"), ("management", "management-keys"), ("workspace", "workspace-keys")];
 
+/// What a tenant itself has, beside its id.
+pub(super) const TENANT_FIELDS: &[&str] =
+    &["name", "state", "modules", "key_limit", "expiring_soon_days", "token_issuer", "token_validity_s"];
+
 pub(super) fn missing(what: &str) -> Error {
     Error::NothingToExport { what: what.to_owned() }
 }
@@ -47,6 +51,7 @@ pub(super) fn service(session: &Session, id: &Id) -> Result<Found, Error> {
         "preserve_host",
         "response_timeout_s",
         "accept",
+        "reserved_prefix",
         "preflight",
         "endpoints",
     ];
@@ -60,7 +65,7 @@ pub(super) fn tenant(session: &Session, id: &Id, with_keys: bool) -> Result<Foun
     let mut found = Found::default();
     let Some(view) = get(session, path(&["tenants", id.as_str()]))? else { return Ok(found) };
     found.note(name("tenant", id), &view);
-    let mut tenant: Tenant = read(&view, &["id", "name", "state", "modules", "key_limit"])?;
+    let mut tenant: Tenant = read(&view, &[&["id"][..], TENANT_FIELDS].concat())?;
     let list = |folder: &str| -> Result<Vec<Value>, Error> {
         let pages = Pages { limit: None, after: None, all: true };
         let call = Call::get(path(&["tenants", id.as_str(), folder]));
