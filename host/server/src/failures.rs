@@ -305,7 +305,7 @@ mod tests {
         let taken =
             (0..attempts).filter(|_| failures.failed(&[], &[], DecisionId(1), "x", &response).is_some()).count();
         // The second may end on the way.
-        assert!(taken >= 50 && taken <= 100, "{taken}");
+        assert!((50..=100).contains(&taken), "{taken}");
         let dropped = attempts as usize - taken;
         assert!(metrics.encode().contains(&format!("portcullis_error_log_dropped_total {dropped}\n")));
     }
