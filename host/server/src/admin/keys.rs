@@ -560,7 +560,9 @@ pub(super) async fn issued(
     let rules = api.control.rules(tenant).await?;
     let at = match kind {
         Kind::Personal => "/v1/me/personal-key".to_owned(),
-        kind => format!("/v1/tenants/{tenant}/{}s/{}", key_name(kind), done.object),
+        kind @ (Kind::Workspace | Kind::Tenant | Kind::Management | Kind::Client | Kind::Session) => {
+            format!("/v1/tenants/{tenant}/{}s/{}", key_name(kind), done.object)
+        }
     };
     let (changed, view) = match (done.issued, done.repetition) {
         (Some(issued), _) => (done.revision, KeyView::issued(issued, now, &rules)),
