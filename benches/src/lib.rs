@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
-use portcullis_model::credential::{Kind, SecretDigest, Seed};
+use portcullis_model::credential::{Kind, SecretDigest, Seed, key_checksum};
 use portcullis_model::head::RequestHead;
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::method::Methods;
@@ -26,11 +26,13 @@ pub fn now() -> Result<UnixTime> {
     UnixTime::from_secs(NOW_S).context("the time is in range")
 }
 
-/// The key of that number, of the form and length of a real one.
+/// The key of that number, of the form of a real one, its checksum too.
 #[must_use]
 pub fn key(number: usize) -> String {
     let digits = (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-    format!("ptc_k{number:07}_{digits:039}")
+    let body = format!("ptc_k{number:07}_{:033}", digits % 10_u128.pow(33));
+    let sum = key_checksum(body.as_bytes()).map(char::from);
+    body.chars().chain(sum).collect()
 }
 
 /// An installation with that many tenant keys, 100 to a tenant, two groups to a tenant, one service of 20 endpoints, an
