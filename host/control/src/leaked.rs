@@ -22,6 +22,10 @@ impl Control {
     /// [`CommandError::Failed`] where the store or the gate fails.
     pub async fn end_leaked(self: &Arc<Self>, key: &str, origin: Origin) -> Result<(), CommandError> {
         let (control, digest) = (Arc::clone(self), secret::digest(key));
+        // Looked up before the lane is asked for: reports come from strangers, and what is nobody's must keep no change waiting.
+        if self.store.credential_of(&digest).await?.is_none() {
+            return Ok(());
+        }
         // Once begun it goes on, whoever stops waiting.
         let change = tokio::spawn(async move { control.end_credential_of(&digest, origin).await });
         change.await.map_err(|_| CommandError::Failed(Failed::Interrupted))?
@@ -29,6 +33,7 @@ impl Control {
 
     async fn end_credential_of(&self, digest: &SecretDigest, origin: Origin) -> Result<(), CommandError> {
         let mut lane = self.lane.lock().await;
+        // Once more: it may have changed meanwhile.
         let Some(record) = self.store.credential_of(digest).await?.map(|stored| stored.record) else { return Ok(()) };
         let credential = &record.credential;
         if credential.state == CredentialState::Revoked {
