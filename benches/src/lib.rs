@@ -63,6 +63,7 @@ pub fn source(credentials: usize) -> Result<Source> {
                     legacy: false,
                     formerly: None,
                     aliases: Vec::new(),
+                    token_endpoint: false,
                 })
             })
             .collect::<Result<_>>()?,
@@ -77,7 +78,10 @@ pub fn source(credentials: usize) -> Result<Source> {
                 endpoint: endpoint_ref("endpoint-7")?,
                 ip_ranges: vec!["192.0.2.0/24".parse()?, "198.51.100.0/24".parse()?, "2001:db8::/32".parse()?],
                 signature: SignatureMode::Off,
+                replay: Default::default(),
             }],
+            token_issuer: None,
+            token_revocation: Default::default(),
         });
         for group in ["readers", "writers"] {
             let permissions = endpoints
@@ -99,6 +103,7 @@ pub fn source(credentials: usize) -> Result<Source> {
                 version: 1,
                 sha256: SecretDigest::new(Sha256::digest(key(number)).into()),
                 until: None,
+                signing_slot: None,
             }],
             group: Some(id(if number % 2 == 0 { "readers" } else { "writers" }.to_owned())?),
             ip_allowlist: vec!["192.0.2.0/25".parse()?, format!("10.{}.0.0/16", number % 64).parse()?],
@@ -106,6 +111,8 @@ pub fn source(credentials: usize) -> Result<Source> {
             applications: Vec::new(),
             creator: None,
             creator_rule: CreatorRule::FollowCreator,
+            signature_profile: None,
+            signed_only: false,
         });
     }
     Ok(source)
@@ -134,6 +141,7 @@ pub fn request(key: &str) -> Result<(Vec<u8>, usize)> {
         authority: None,
         target: b"/v1/endpoint-7/42?expand=lines",
         headers: &headers,
+        bodiless: false,
     };
     let packed = head.pack()?;
     // The key is the last value of the buffer.

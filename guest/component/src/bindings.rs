@@ -82,6 +82,16 @@ pub(crate) fn load_error(error: portcullis_model::policy::LoadError) -> policy::
     }
 }
 
+pub(crate) fn sheet_error(error: portcullis_model::key_sheet::SheetError) -> policy::LoadError {
+    use policy::LoadError as Wit;
+    use portcullis_model::key_sheet::SheetError as Model;
+    match error {
+        Model::NewerFormat { found } => Wit::NewerFormat(found),
+        Model::OutOfMemory => Wit::OutOfMemory,
+        Model::NotASheet | Model::Damaged | Model::TooLarge => Wit::Invalid(error.to_string()),
+    }
+}
+
 pub(crate) fn description(description: portcullis_eval::Description) -> policy::Description {
     let counts = description.counts;
     policy::Description {
@@ -91,5 +101,7 @@ pub(crate) fn description(description: portcullis_eval::Description) -> policy::
         overlay_bytes: counts.overlay_bytes,
         overlay_layers: counts.overlay_layers,
         credentials: counts.credentials,
+        key_days: description.key_days.into_iter().map(|day| day.0).collect(),
+        checkpoint: description.checkpoint,
     }
 }

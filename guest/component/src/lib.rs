@@ -47,10 +47,10 @@ impl gate::Guest for Component {
         })
     }
 
-    fn explain(head: Vec<u8>, now: u64) -> Explanation {
+    fn explain(head: Vec<u8>, now: u64, body_digest: Option<Vec<u8>>) -> Explanation {
         // What cannot be a head is not read further.
         let head = head.get(..head.len().min(MAX_HEAD_BYTES + 1)).unwrap_or_default();
-        let input = Input { head, now: time(now), body_digest: None, replay: None };
+        let input = Input { head, now: time(now), body_digest: body_digest.as_deref(), replay: None };
         STATE.with_borrow(|state| {
             let mut details = Vec::with_capacity(DETAILS_BYTES);
             let mut recorder = Recorder::default();
@@ -123,6 +123,10 @@ impl policy::Guest for Component {
 
     fn apply_delta(to: u64) -> Result<(), LoadError> {
         STATE.with_borrow_mut(|state| state.gate.apply_delta(Revision(to)).map_err(bindings::load_error))
+    }
+
+    fn load_keys(sheet: Vec<u8>) -> Result<(), LoadError> {
+        STATE.with_borrow_mut(|state| state.gate.load_keys(&sheet).map(drop).map_err(bindings::sheet_error))
     }
 
     fn confirm(at: u64) {

@@ -29,6 +29,12 @@ pub(crate) fn authenticate<'p>(
     trace: &mut impl Trace,
 ) -> Result<Verified<'p>, Reason> {
     let Some(presented) = request.presented(service)? else { return Err(Reason::CredentialMissing) };
+    match presented.accept.place {
+        Place::Header | Place::Parameter | Place::Scheme => {}
+        Place::Signature => return Err(Reason::SignatureMalformed),
+        Place::Token => return Err(Reason::TokenMalformed),
+        Place::Client => return Err(Reason::ClientMalformed),
+    }
     let key = &presented.key;
     // Every key that was ever made is of visible ASCII. Two keys that a client joined with a comma and a space are not.
     if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().fold(true, |all, b| all & b.is_ascii_graphic()) {
@@ -43,6 +49,9 @@ pub(crate) fn authenticate<'p>(
     let kind = credential.kind()?;
     if !presented.accept.takes(kind) {
         return Err(Reason::CredentialMisplaced);
+    }
+    if credential.is_signed_only() {
+        return Err(Reason::SignedOnly);
     }
     let tenant = credential.tenant()?.ok_or(Reason::TenantUnknown)?;
     if !service.serves(&tenant)? {
@@ -60,6 +69,7 @@ fn place(accept: Accept<'_>) -> String {
     match accept.place {
         Place::Header => format!("the header `{name}`"),
         Place::Parameter => format!("the query parameter `{name}`"),
-        Place::Scheme => format!("`Authorization: {name}`"),
+        Place::Scheme | Place::Token | Place::Client => format!("`Authorization: {name}`"),
+        Place::Signature => format!("a signature by the profile `{name}`"),
     }
 }

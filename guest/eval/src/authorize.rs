@@ -39,7 +39,7 @@ pub(crate) fn authorize<'p>(
     trace: &mut impl Trace,
 ) -> Result<(), Reason> {
     standing(question, trace)?;
-    let grant = question.verified.credential.grant()?.ok_or(Reason::CredentialMisplaced)?;
+    let grant = question.verified.credential.grant()?;
     creator(&grant, trace)?;
     let matched = endpoint(question, trace)?;
     let application = matched.target.application_segment.and_then(|number| question.path.segment(number));
@@ -78,9 +78,9 @@ fn standing(question: &Question<'_, '_>, trace: &mut impl Trace) -> Result<(), R
 
 fn creator(grant: &Grant<'_>, trace: &mut impl Trace) -> Result<(), Reason> {
     let creator = match grant {
-        Grant::Workspace | Grant::Tenant { .. } => return Ok(()),
+        Grant::Workspace | Grant::Tenant { .. } | Grant::Client => return Ok(()),
         Grant::Management { creator, .. } => *creator,
-        Grant::Session { user, .. } => Some(*user),
+        Grant::Session { user, .. } | Grant::Personal { user } => Some(*user),
     };
     match creator {
         None => trace.step(Check::Creator, Outcome::Skip, || "the key stands by itself".to_owned()),
@@ -177,6 +177,14 @@ fn permission<'p>(
                 return Err(Reason::CreatorLacksEndpoint);
             }
             trace.step(Check::Permission, Outcome::Pass, || "the key allows the endpoint".to_owned());
+        }
+        Grant::Client => trace.step(Check::Permission, Outcome::Pass, || "what its scopes open".to_owned()),
+        Grant::Personal { user } => {
+            let Creator::Present(user) = user else { return Err(Reason::CreatorUnknown) };
+            if !user.may_use(endpoint, method)? {
+                return Err(Reason::PersonLacksEndpoint);
+            }
+            trace.step(Check::Permission, Outcome::Pass, || "the owner's profile permits it".to_owned());
         }
         Grant::Session { endpoints, .. } => {
             if !endpoints.contains(endpoint)? {

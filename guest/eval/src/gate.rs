@@ -6,6 +6,7 @@ use portcullis_model::answer::{Details, Place as Strip};
 use portcullis_model::facts::{CredentialFacts, Facts, ReplayAnswer};
 use portcullis_model::head::{HeadFault, Packed};
 use portcullis_model::id::Revision;
+use portcullis_model::key_sheet::{Day, KeySheets, SheetError};
 use portcullis_model::method::Method;
 use portcullis_model::policy::{Accept, Counts, LoadError, Place, Policy, PreparedDelta, Service};
 use portcullis_model::time::UnixTime;
@@ -23,6 +24,7 @@ pub struct Gate {
     policy: Option<Policy>,
     confirmed: Option<UnixTime>,
     prepared: Option<(Revision, PreparedDelta)>,
+    keys: KeySheets,
 }
 
 /// One request to decide.
@@ -39,7 +41,7 @@ pub struct Input<'a> {
 }
 
 /// What a gate holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Description {
     /// The revision in force.
     pub revision: Option<Revision>,
@@ -47,6 +49,10 @@ pub struct Description {
     pub confirmed: Option<UnixTime>,
     /// How much it holds.
     pub counts: Counts,
+    /// The days whose key sheets are loaded.
+    pub key_days: Vec<Day>,
+    /// The newest checkpoint of the audit that came with the policy; empty where none did.
+    pub checkpoint: String,
 }
 
 impl Gate {
@@ -180,6 +186,14 @@ impl Gate {
         }
     }
 
+    /// Takes a part of a day's key sheet.
+    ///
+    /// # Errors
+    /// Any [`SheetError`]; nothing has changed then.
+    pub fn load_keys(&mut self, part: &[u8]) -> Result<Day, SheetError> {
+        self.keys.load(part)
+    }
+
     /// Takes note that the policy was known to be current at `at`. An earlier time than the last is ignored.
     pub fn confirm(&mut self, at: UnixTime) {
         self.confirmed = self.confirmed.max(Some(at));
@@ -192,6 +206,8 @@ impl Gate {
             revision: self.policy.as_ref().map(Policy::revision),
             confirmed: self.confirmed,
             counts: self.policy.as_ref().map(Policy::counts).unwrap_or_default(),
+            key_days: self.keys.days().collect(),
+            checkpoint: self.policy.as_ref().and_then(|policy| policy.checkpoint().ok()).unwrap_or_default().to_owned(),
         }
     }
 
@@ -296,7 +312,7 @@ fn strip(accept: Accept<'_>) -> Result<Strip<'_>, Reason> {
     Ok(match accept.place {
         Place::Header => Strip::Header(accept.name()?),
         Place::Parameter => Strip::Parameter(accept.name()?),
-        Place::Scheme => Strip::Header("authorization"),
+        Place::Scheme | Place::Token | Place::Client | Place::Signature => Strip::Header("authorization"),
     })
 }
 

@@ -99,9 +99,10 @@ impl<'a> Request<'a> {
                     None
                 }
                 Place::Parameter => self.parameter_key(accept.raw_name())?,
-                Place::Scheme => {
+                Place::Scheme | Place::Token | Place::Client => {
                     self.authorization.and_then(|value| after_scheme(value, accept.raw_name())).map(Cow::Borrowed)
                 }
+                Place::Signature => None,
             };
             only_one(&mut presented, accept, key)?;
         }

@@ -25,8 +25,10 @@ pub enum Check {
     EndpointAddress,
     /// The client is in the key's allowlist.
     KeyAddress,
-    /// The request is signed where it must be.
+    /// The request is signed where it must be, and its signature holds.
     Signature,
+    /// The access token holds, for this client and audience.
+    Token,
     /// The credential may use the endpoint.
     Permission,
     /// The path names an application the key is confined to.
@@ -80,16 +82,49 @@ impl Check {
             | R::CredentialUnknown
             | R::CredentialMisplaced
             | R::CredentialForeign
-            | R::TenantUnknown => Check::Credential,
+            | R::TenantUnknown
+            | R::SignedOnly
+            | R::ClientMalformed
+            | R::ClientMismatch => Check::Credential,
             R::CredentialRevoked | R::CredentialExpired | R::TenantSuspended => Check::Standing,
             R::CreatorUnknown | R::CreatorDisabled => Check::Creator,
             R::EndpointUnknown | R::MethodNotAllowed => Check::Endpoint,
             R::AddressNotInEndpoint => Check::EndpointAddress,
             R::AddressNotInKey => Check::KeyAddress,
-            R::SignatureRequired => Check::Signature,
-            R::GroupUnknown | R::GroupLacksEndpoint | R::KeyLacksEndpoint | R::CreatorLacksEndpoint => {
-                Check::Permission
-            }
+            R::SignatureRequired
+            | R::SignatureFormsTwo
+            | R::SignatureMalformed
+            | R::SignatureDateMissing
+            | R::SignatureHostUnsigned
+            | R::SignatureDateUnsigned
+            | R::SignatureFieldAbsent
+            | R::SignatureHash
+            | R::SignatureDay
+            | R::SignatureTime
+            | R::SignatureScope
+            | R::SignaturePresigned
+            | R::SignatureProfile
+            | R::SignatureMismatch
+            | R::SignatureReplayed
+            | R::SignatureKeysMissing => Check::Signature,
+            R::TokenMalformed
+            | R::TokenAlgorithm
+            | R::TokenCritical
+            | R::TokenKeyUnknown
+            | R::TokenSignature
+            | R::TokenExpired
+            | R::TokenNotYet
+            | R::TokenClientUnknown
+            | R::TokenIssuer
+            | R::TokenSecretVersion
+            | R::TokenAudience => Check::Token,
+            R::GroupUnknown
+            | R::GroupLacksEndpoint
+            | R::KeyLacksEndpoint
+            | R::CreatorLacksEndpoint
+            | R::PersonLacksEndpoint
+            | R::TokenLacksScope
+            | R::NotATokenEndpoint => Check::Permission,
             R::ApplicationNotNamed | R::ApplicationNotAllowed => Check::Application,
         }
     }
@@ -109,6 +144,7 @@ impl Check {
             Check::EndpointAddress => "endpoint-address",
             Check::KeyAddress => "key-address",
             Check::Signature => "signature",
+            Check::Token => "token",
             Check::Permission => "permission",
             Check::Application => "application",
         }

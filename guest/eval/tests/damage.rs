@@ -40,7 +40,9 @@ fn heads() -> Vec<Vec<u8>> {
         let headers = [(&b"host"[..], host.as_bytes()), (name.as_bytes(), value.as_bytes())];
         let peer = if name == "x-forwarded-for" { "10.0.0.1" } else { "192.0.2.1" };
         let (method, peer) = (&b"GET"[..], peer.parse().unwrap());
-        RequestHead { secure: true, peer, method, authority: None, target, headers: &headers }.pack().unwrap()
+        RequestHead { secure: true, peer, method, authority: None, target, headers: &headers, bodiless: false }
+            .pack()
+            .unwrap()
     };
     asks.into_iter().map(pack).collect()
 }

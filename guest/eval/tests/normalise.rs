@@ -51,6 +51,7 @@ fn decide_with<T>(gate: &Gate, ask: &Ask<'_>, read: impl FnOnce(Verdict, Details
         authority: ask.authority.map(str::as_bytes),
         target: ask.target,
         headers: &headers,
+        bodiless: false,
     };
     let head = head.pack().unwrap();
     let mut out = Vec::new();
@@ -449,7 +450,7 @@ fn an_unknown_key_gets_the_answer_of_a_wrong_one() {
 fn presentation() -> impl Strategy<Value = Presentation> {
     let kinds = vec![Kind::Tenant, Kind::Workspace, Kind::Management];
     (0u8..3, "[A-Za-z][A-Za-z0-9-]{0,14}").prop_map(move |(place, name)| {
-        let mut presentation = Presentation { header: None, parameter: None, scheme: None, kinds: kinds.clone() };
+        let mut presentation = Presentation { kinds: kinds.clone(), ..Presentation::default() };
         match place {
             0 => presentation.header = Some(name),
             1 => presentation.parameter = Some(name),

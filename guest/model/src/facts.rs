@@ -10,6 +10,9 @@ use crate::id::Revision;
 use crate::packed::{Reader, Unreadable, put_text};
 use crate::time::UnixTime;
 
+/// The bit of the packed proof that says that the texts of a token follow.
+const WITH_TOKEN: u8 = 0x80;
+
 /// What is known of a request once it has been authenticated, or of one that was refused before.
 ///
 /// Fields are empty or `None` where the request was denied before they were known. Texts borrow from the request, from
@@ -42,6 +45,19 @@ pub struct Facts<'a> {
     pub signature: SignatureState,
     /// What the host's replay cache said.
     pub replay: Option<ReplayAnswer>,
+    /// The access token that proved the credential.
+    pub token: Option<TokenFacts<'a>>,
+}
+
+/// What was used of an access token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TokenFacts<'a> {
+    /// Its id (`jti`).
+    pub id: &'a str,
+    /// Its scopes, as they stand in the token: separated by spaces.
+    pub scope: &'a str,
+    /// Its audiences, separated by spaces.
+    pub audience: &'a str,
 }
 
 /// The credential that was proven.
@@ -133,12 +149,14 @@ impl<'a> Facts<'a> {
             credential: None,
             signature: SignatureState::Absent,
             replay: None,
+            token: None,
         }
     }
 
     /// Packs the facts. Layout, little-endian: revision u64, now u64, client \[16\], then one byte each for kind (0: no
     /// credential), proof, signature and replay, secret version u16, then the texts behind u16 lengths: method, host,
-    /// path, service, endpoint, application, tenant, credential id.
+    /// path, service, endpoint, application, tenant, credential id; and where the highest bit of the proof is set, the
+    /// token's id, scope and audience.
     pub fn pack(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.revision.0.to_le_bytes());
         out.extend_from_slice(&self.now.as_secs().to_le_bytes());
@@ -165,11 +183,17 @@ impl<'a> Facts<'a> {
             Some(ReplayAnswer::Fresh) => 1,
             Some(ReplayAnswer::Seen) => 2,
         };
+        let proof = if self.token.is_some() { proof | WITH_TOKEN } else { proof };
         out.extend_from_slice(&[kind, proof, signature, replay]);
         out.extend_from_slice(&version.to_le_bytes());
         for text in [self.method, self.host, self.path, self.service, self.endpoint, self.application, self.tenant, id]
         {
             put_text(out, text);
+        }
+        if let Some(token) = self.token {
+            for text in [token.id, token.scope, token.audience] {
+                put_text(out, text);
+            }
         }
     }
 
@@ -196,10 +220,15 @@ impl<'a> Facts<'a> {
         let application = reader.text()?;
         let tenant = reader.text()?;
         let id = reader.text()?;
+        let token = if proof & WITH_TOKEN == 0 {
+            None
+        } else {
+            Some(TokenFacts { id: reader.text()?, scope: reader.text()?, audience: reader.text()? })
+        };
         let credential = if kind == 0 {
             None
         } else {
-            let proof = match proof {
+            let proof = match proof & !WITH_TOKEN {
                 1 => Proof::Key,
                 2 => Proof::Signature,
                 3 => Proof::Token,
@@ -234,6 +263,7 @@ impl<'a> Facts<'a> {
             credential,
             signature,
             replay,
+            token,
         })
     }
 }
@@ -258,6 +288,7 @@ mod tests {
             credential: Some(CredentialFacts { id: "k1", kind: Kind::Tenant, proof: Proof::Key, secret_version: 3 }),
             signature: SignatureState::Invalid,
             replay: Some(ReplayAnswer::Seen),
+            token: Some(TokenFacts { id: "t1", scope: "read write", audience: "shop" }),
             ..Facts::unknown(Revision(7), UnixTime::from_secs(1_700_000_000).unwrap(), "192.0.2.1".parse().unwrap())
         };
         let mut bytes = Vec::new();

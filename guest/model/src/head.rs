@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! 0   u8       format, 1
-//! 1   u8       flags: bit 0 the connection is TLS, bit 1 an authority is given; the others zero
+//! 1   u8       flags: bit 0 the connection is TLS, bit 1 an authority is given, bit 2 no body follows; the others zero
 //! 2   u16      number of headers
 //! 4   [16]     peer address as IPv6; an IPv4 peer is ::ffff:a.b.c.d
 //! 20  u16 x 3  lengths of method, authority, target
@@ -33,6 +33,7 @@ pub const MAX_TARGET_BYTES: usize = 8 * 1024;
 const FORMAT: u8 = 1;
 const FLAG_SECURE: u8 = 1;
 const FLAG_AUTHORITY: u8 = 2;
+const FLAG_BODILESS: u8 = 4;
 
 /// A request's head, not yet packed: what a host knows of a request before it reads the body.
 ///
@@ -42,6 +43,8 @@ const FLAG_AUTHORITY: u8 = 2;
 pub struct RequestHead<'a> {
     /// The request came over TLS.
     pub secure: bool,
+    /// The request is known to have no body: a signature over it can be checked at once.
+    pub bodiless: bool,
     /// The address of the connection's other end.
     pub peer: IpAddr,
     /// The method, case preserved.
@@ -95,7 +98,8 @@ impl RequestHead<'_> {
         let names = u16::try_from(names).map_err(|_| HeadTooLarge::Bytes)?;
         let values = u32::try_from(values).map_err(|_| HeadTooLarge::Bytes)?;
 
-        out.extend_from_slice(&[FORMAT, secure | has_authority]);
+        let bodiless = if self.bodiless { FLAG_BODILESS } else { 0 };
+        out.extend_from_slice(&[FORMAT, secure | has_authority | bodiless]);
         out.extend_from_slice(&count.to_le_bytes());
         out.extend_from_slice(&peer.octets());
         for text in [self.method, authority, self.target] {
@@ -139,6 +143,8 @@ pub enum HeadTooLarge {
 pub struct Packed<'a> {
     /// The request came over TLS.
     pub secure: bool,
+    /// No body follows.
+    pub bodiless: bool,
     /// The connection's other end; an IPv4-mapped address is given as IPv4.
     pub peer: IpAddr,
     /// The method as received.
@@ -180,7 +186,7 @@ impl<'a> Packed<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
         let mut reader = Reader::new(bytes);
         let [format, flags] = reader.array()?;
-        if format != FORMAT || flags & !(FLAG_SECURE | FLAG_AUTHORITY) != 0 {
+        if format != FORMAT || flags & !(FLAG_SECURE | FLAG_AUTHORITY | FLAG_BODILESS) != 0 {
             return Err(Unreadable);
         }
         let count = usize::from(reader.u16()?);
@@ -207,6 +213,7 @@ impl<'a> Packed<'a> {
         }
         let head = Packed {
             secure: flags & FLAG_SECURE != 0,
+            bodiless: flags & FLAG_BODILESS != 0,
             peer,
             method,
             authority: (flags & FLAG_AUTHORITY != 0).then_some(authority),
@@ -268,6 +275,7 @@ mod tests {
     fn head<'a>(target: &'a [u8], headers: &'a [(&'a [u8], &'a [u8])]) -> RequestHead<'a> {
         RequestHead {
             secure: true,
+            bodiless: false,
             peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
             method: b"GET",
             authority: None,

@@ -10,6 +10,7 @@
 //! | [`facts`] | what authentication established, holding no secret |
 //! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
 //! | [`source`] | the JSON source document and the delta between two of them |
+//! | [`key_sheet`] | the keys of a day, by which signatures are checked |
 //! | [`policy`] | the compiled policy: format, builder, reader, overlay |
 
 pub mod address;
@@ -18,6 +19,7 @@ pub mod credential;
 pub mod facts;
 pub mod head;
 pub mod id;
+pub mod key_sheet;
 pub mod method;
 pub mod policy;
 pub mod source;

@@ -23,6 +23,7 @@ mod layers;
 mod overlay;
 mod paths;
 mod prepare;
+mod proof;
 mod ranges;
 mod records;
 
@@ -33,10 +34,11 @@ pub use layers::{Counts, Policy};
 pub use overlay::{MAX_OVERLAY_BYTES, MAX_OVERLAY_LAYERS};
 pub use paths::{MAX_SEGMENTS, Target};
 pub use prepare::PreparedDelta;
+pub use proof::{Profile, TokenKey, TokenKeyBytes};
 pub use ranges::Ranges;
 pub use records::{
     Accept, ApplicationSet, Creator, Credential, Endpoint, EndpointSet, Grant, Group, MAX_ACCEPTED, Matched, NoMatch,
-    Place, Service, Settings, SignatureMode, Tenant, User,
+    Place, ReplayMode, Service, Settings, SignatureMode, Signer, Tenant, TokenRevocation, User,
 };
 
 /// A part of the policy lies outside its bytes or says something impossible.

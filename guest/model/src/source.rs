@@ -4,9 +4,11 @@
 //! build` reads, what the corpus is written in and what a host compiles from its store. It holds digests, never keys.
 
 mod delta;
+mod proof;
 
 pub(crate) use delta::routes;
 pub use delta::{Delta, Removed, Route, RouteTarget};
+pub use proof::{CanonicalForm, SignatureHash, SignatureProfile, TokenAlgorithm, TokenKey, TokenKeyMaterial};
 
 use std::fmt;
 
@@ -55,6 +57,9 @@ pub struct Source {
     /// The keys, by digest.
     #[serde(default)]
     pub credentials: Vec<Credential>,
+    /// The newest signed checkpoint of the audit, as its JSON: whoever holds this policy is a witness of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 impl Source {
@@ -84,6 +89,7 @@ impl Source {
             groups: Vec::new(),
             users: Vec::new(),
             credentials: Vec::new(),
+            checkpoint: None,
         }
     }
 }
@@ -98,11 +104,23 @@ pub struct Installation {
     pub clock_skew_s: u32,
     /// How long a policy stays in force after it was last confirmed.
     pub max_staleness_s: u32,
+    /// The ways in which requests are signed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signature_profiles: Vec<SignatureProfile>,
+    /// The keys that access tokens are verified with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_keys: Vec<TokenKey>,
 }
 
 impl Default for Installation {
     fn default() -> Self {
-        Installation { trusted_proxies: Vec::new(), clock_skew_s: 300, max_staleness_s: 3600 }
+        Installation {
+            trusted_proxies: Vec::new(),
+            clock_skew_s: 300,
+            max_staleness_s: 3600,
+            signature_profiles: Vec::new(),
+            token_keys: Vec::new(),
+        }
     }
 }
 
@@ -182,9 +200,8 @@ pub struct HostPatternError {
     text: String,
 }
 
-/// One way to present a credential, and the kinds that may be presented so. Exactly one of `header`, `parameter` and
-/// `scheme` is given.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+/// One way to present a credential, and the kinds that may be presented so. Exactly one of the ways is given.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Presentation {
     /// A header field that holds the key.
@@ -196,33 +213,47 @@ pub struct Presentation {
     /// A scheme of the Authorization header, before the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
+    /// A request signature by the profile of that id, in its header field or in the URL. The key's secret never travels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Id>,
+    /// A scheme of the Authorization header, before an access token (RFC 6750 section 2.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// A scheme of the Authorization header, before a client's id and secret (RFC 6749 section 2.3.1). It proves a client
+    /// at a token endpoint and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// The kinds of credential that may be presented so.
     pub kinds: Vec<Kind>,
 }
 
 impl Presentation {
     fn header(name: &str, kinds: &[Kind]) -> Presentation {
-        Presentation { header: Some(name.to_owned()), parameter: None, scheme: None, kinds: kinds.to_vec() }
+        Presentation { header: Some(name.to_owned()), kinds: kinds.to_vec(), ..Presentation::default() }
     }
 
     /// What a service accepts unless it says otherwise: tenant keys in `X-API-Key`, workspace keys in `X-Workspace-Key`
-    /// or `?api_key=`, management keys behind `Authorization: ManagementKey-v1`.
+    /// or `?api_key=`, management keys behind `Authorization: ManagementKey-v1`, access tokens behind
+    /// `Authorization: Bearer`.
     #[must_use]
     pub fn usual() -> Vec<Presentation> {
         vec![
             Presentation::header("X-API-Key", &[Kind::Tenant]),
             Presentation::header("X-Workspace-Key", &[Kind::Workspace]),
             Presentation {
-                header: None,
                 parameter: Some("api_key".to_owned()),
-                scheme: None,
                 kinds: vec![Kind::Workspace],
+                ..Presentation::default()
             },
             Presentation {
-                header: None,
-                parameter: None,
                 scheme: Some("ManagementKey-v1".to_owned()),
                 kinds: vec![Kind::Management],
+                ..Presentation::default()
+            },
+            Presentation {
+                token: Some("Bearer".to_owned()),
+                kinds: vec![Kind::Personal, Kind::Client],
+                ..Presentation::default()
             },
         ]
     }
@@ -249,10 +280,13 @@ pub struct Endpoint {
     /// Whether it works with individual applications: every path then names one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub per_application: bool,
-    /// The scope that an access token needs.
+    /// Whether it is a token endpoint: it takes a client's id and secret, and nothing else does.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub token_endpoint: bool,
+    /// The scope that an access token needs; none where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// The audience that an access token needs.
+    /// The audience that an access token needs; the service's id where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<String>,
     /// Kept for old clients only.
@@ -285,6 +319,23 @@ pub struct Tenant {
     /// Its settings per endpoint.
     #[serde(default)]
     pub endpoints: Vec<EndpointSettings>,
+    /// The issuer that access tokens of its clients must name; without one it has no tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_issuer: Option<String>,
+    /// What the end of a client does to the tokens that it has.
+    #[serde(default)]
+    pub token_revocation: TokenRevocation,
+}
+
+/// What the end of a client, or of a version of its secret, does to the access tokens that were issued to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRevocation {
+    /// They are dead on the next request.
+    #[default]
+    AllTokens,
+    /// No more are issued; those there are live until they expire.
+    IssuanceOnly,
 }
 
 /// Whether a tenant's credentials work at all.
@@ -320,6 +371,29 @@ pub struct EndpointSettings {
     /// Whether requests must be signed. Needs the module `signature_check`.
     #[serde(default)]
     pub signature: SignatureMode,
+    /// Whether a signed request is accepted once only.
+    #[serde(default, skip_serializing_if = "ReplayMode::is_default")]
+    pub replay: ReplayMode,
+}
+
+/// Whether a signed request is accepted once only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayMode {
+    /// Once where the profile's nonce is signed, else as often as it comes: two identical requests within one second bear
+    /// one signature.
+    #[default]
+    Auto,
+    /// Once.
+    Once,
+    /// As often as it comes within the time window.
+    Any,
+}
+
+impl ReplayMode {
+    fn is_default(&self) -> bool {
+        *self == ReplayMode::default()
+    }
 }
 
 /// Whether requests to an endpoint must be signed.
@@ -446,6 +520,12 @@ pub struct Credential {
     /// Management keys: whether its power depends on its creator's.
     #[serde(default, skip_serializing_if = "CreatorRule::is_default")]
     pub creator_rule: CreatorRule,
+    /// Workspace keys: the profile by which its requests are signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature_profile: Option<Id>,
+    /// Workspace keys: whether it is proven by signatures alone. Its key id is then no key.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub signed_only: bool,
 }
 
 /// A credential's stored state.
@@ -487,6 +567,9 @@ pub struct SecretVersion {
     /// When this version ends, where that is before the credential does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Expiry>,
+    /// Where its day keys are in the key sheets, for what signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_slot: Option<u32>,
 }
 
 /// Why a document could not be read.

@@ -57,6 +57,8 @@ pub enum PublicCode {
     MethodNotAllowed,
     /// The credential may not use this endpoint.
     Forbidden,
+    /// The access token lacks a scope (RFC 6750 section 3.1).
+    InsufficientScope,
     /// The client's address is not permitted.
     AddressForbidden,
     /// The gate cannot decide at present.
@@ -78,6 +80,7 @@ impl PublicCode {
             PublicCode::NoSuchEndpoint => "no_such_endpoint",
             PublicCode::MethodNotAllowed => "method_not_allowed",
             PublicCode::Forbidden => "forbidden",
+            PublicCode::InsufficientScope => "insufficient_scope",
             PublicCode::AddressForbidden => "address_forbidden",
             PublicCode::Unavailable => "unavailable",
         }
@@ -205,6 +208,41 @@ reasons! {
     79 CreatorUnknown         "creator-unknown"         401 Unauthorized "the credential's creator is deleted"
     80 CreatorDisabled        "creator-disabled"        401 Unauthorized "the credential's creator is disabled"
     81 SignatureRequired      "signature-required"      401 Unauthorized "the endpoint enforces signatures and the request has none"
+    82 SignedOnly             "signed-only"             401 Unauthorized "the key is proven by signatures alone, and was presented plain"
+
+    // Signatures, in the order of their checks.
+    110 SignatureFormsTwo     "signature-forms-two"     400 AmbiguousCredential "the request is signed in its header and in its URL at once"
+    111 SignatureMalformed    "signature-malformed"     401 Unauthorized "the signature's header field or parameters are not of the form that the profile asks for"
+    112 SignatureDateMissing  "signature-date-missing"  401 Unauthorized "the request has no date, or one that cannot be read"
+    113 SignatureHostUnsigned "signature-host-unsigned" 401 Unauthorized "the host is not among the signed header fields"
+    114 SignatureDateUnsigned "signature-date-unsigned" 401 Unauthorized "the date is not among the signed header fields"
+    115 SignatureFieldAbsent  "signature-field-absent"  401 Unauthorized "a header field that is listed as signed is not in the request"
+    116 SignatureHash         "signature-hash"          401 Unauthorized "the signature is made with another hash than the profile's"
+    117 SignatureDay          "signature-day"           401 Unauthorized "the credential's day is not the UTC day of the request's date"
+    118 SignatureTime         "signature-time"          401 Unauthorized "the request's date is not within the accepted time range"
+    119 SignatureScope        "signature-scope"         401 Unauthorized "the credential's scope is not the profile's"
+    120 SignaturePresigned    "signature-presigned"     401 Unauthorized "the presigned URL is one that the profile does not accept: its method, signed fields or lifetime"
+    121 SignatureProfile      "signature-profile"       401 Unauthorized "the key signs by another profile, or does not sign at all"
+    122 SignatureMismatch     "signature-mismatch"      401 Unauthorized "the signature is not that of this request"
+    123 SignatureReplayed     "signature-replayed"      401 Unauthorized "the same signed request was accepted before"
+    124 SignatureKeysMissing  "signature-keys-missing"  503 Unavailable  "the signing keys of that day have not been loaded"
+
+    // Access tokens, in the order of their checks.
+    130 TokenMalformed        "token-malformed"         401 Unauthorized "the access token is not a compact JWS with the header and claims of one (RFC 9068)"
+    131 TokenAlgorithm        "token-algorithm"         401 Unauthorized "the token names an algorithm other than its key's"
+    132 TokenCritical         "token-critical"          401 Unauthorized "the token has a critical extension, of which none is known"
+    133 TokenKeyUnknown       "token-key-unknown"       401 Unauthorized "no key of the installation has the token's key id"
+    134 TokenSignature        "token-signature"         401 Unauthorized "the token's signature is not that of its key"
+    135 TokenExpired          "token-expired"           401 Unauthorized "the token has expired"
+    136 TokenNotYet           "token-not-yet"           401 Unauthorized "the token is not valid yet, or was issued in the future"
+    137 TokenClientUnknown    "token-client-unknown"    401 Unauthorized "the token's client is no longer there"
+    138 TokenIssuer           "token-issuer"            401 Unauthorized "the token names another issuer than its tenant's"
+    139 TokenSecretVersion    "token-secret-version"    401 Unauthorized "the token was issued for a version of the client's secret that is dead"
+    140 TokenAudience         "token-audience"          401 Unauthorized "the token is for another audience than the endpoint's"
+
+    // A client's own id and secret, at a token endpoint.
+    145 ClientMalformed       "client-malformed"        401 Unauthorized "the client's id and secret are not of the form that RFC 6749 section 2.3.1 asks for"
+    146 ClientMismatch        "client-mismatch"         401 Unauthorized "the secret is that of another client"
 
     // Authorization.
     90 EndpointUnknown        "endpoint-unknown"        403 NoSuchEndpoint   "the path is no endpoint of the service"
@@ -217,6 +255,9 @@ reasons! {
     97 CreatorLacksEndpoint   "creator-lacks-endpoint"  403 Forbidden "the key's creator has no permission for this endpoint and method now"
     98 ApplicationNotNamed    "application-not-named"   403 Forbidden "the key is confined to applications and the endpoint names none"
     99 ApplicationNotAllowed  "application-not-allowed" 403 Forbidden "the application is not among those of the key"
+    100 TokenLacksScope       "token-lacks-scope"       403 InsufficientScope "the token does not have the scope that the endpoint needs"
+    101 PersonLacksEndpoint   "person-lacks-endpoint"   403 Forbidden "the profile of the personal key's owner has no permission for this endpoint and method now"
+    102 NotATokenEndpoint     "not-a-token-endpoint"    401 Unauthorized "a client's id and secret are for token endpoints, and token endpoints take nothing else"
 }
 
 /// A head that exceeds a limit is refused by whoever notices first: the host that packs it, or the gate that opens it.

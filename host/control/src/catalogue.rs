@@ -178,6 +178,7 @@ pub fn admin_service() -> Option<Service> {
                 parameter: None,
                 scheme: Some(scheme.to_owned()),
                 kinds: vec![kind],
+                ..Presentation::default()
             })
             .collect(),
         endpoints,
@@ -207,6 +208,7 @@ fn endpoint(id: &str, name: &str, methods: Methods, paths: &[&str]) -> Option<En
         legacy: false,
         formerly: None,
         aliases: Vec::new(),
+        token_endpoint: false,
     })
 }
 
@@ -283,6 +285,7 @@ impl Preset {
                 legacy: *legacy,
                 formerly: formerly.map(str::to_owned),
                 aliases: formerly.and_then(alias).into_iter().collect(),
+                token_endpoint: false,
             })
         });
         endpoints.collect()

@@ -144,12 +144,20 @@ pub(crate) fn source(snapshot: Snapshot) -> Source {
         groups: snapshot.groups.into_iter().map(|stored| group(stored, &catalogue)).collect(),
         credentials,
         services: catalogue.services.into_values().collect(),
+        checkpoint: None,
     }
 }
 
 fn tenant(record: TenantRecord, mut settings: Vec<EndpointSettings>, catalogue: &Catalogue) -> Tenant {
     settings.retain(|of_endpoint| catalogue.endpoint(&of_endpoint.endpoint).is_some());
-    Tenant { id: record.id, state: record.state, modules: record.modules, endpoints: settings }
+    Tenant {
+        id: record.id,
+        state: record.state,
+        modules: record.modules,
+        endpoints: settings,
+        token_issuer: None,
+        token_revocation: Default::default(),
+    }
 }
 
 fn group(mut stored: Group, catalogue: &Catalogue) -> Group {

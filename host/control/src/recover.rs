@@ -75,13 +75,15 @@ impl Control {
             kind: Kind::Management,
             state: CredentialState::Active,
             expires: Some(expires),
-            secrets: vec![SecretVersion { version: 1, sha256: key.digest, until: None }],
+            secrets: vec![SecretVersion { version: 1, sha256: key.digest, until: None, signing_slot: None }],
             group: None,
             ip_allowlist: Vec::new(),
             endpoints: admin_endpoints(),
             applications: Vec::new(),
             creator: Some(root),
             creator_rule: CreatorRule::FollowCreator,
+            signature_profile: None,
+            signed_only: false,
         };
         let created_by = Actor { tenant, credential: None, user: None };
         let record = CredentialRecord {

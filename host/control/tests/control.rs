@@ -139,6 +139,7 @@ impl House {
             authority: None,
             target: target.as_bytes(),
             headers: &headers,
+            bodiless: false,
         };
         self.engine.decide(Request::new(&head.pack().unwrap(), now())).unwrap().verdict()
     }
@@ -191,6 +192,7 @@ fn plain(name: &str, path: &str, per_application: bool) -> Endpoint {
         legacy: false,
         formerly: None,
         aliases: Vec::new(),
+        token_endpoint: false,
     }
 }
 
@@ -598,7 +600,15 @@ async fn recovery_makes_a_way_in_and_can_close_the_others() {
     let peer = "127.0.0.1".parse().unwrap();
     for endpoint in ["/v1/services", "/v1/tenants/acme/tenant-keys", "/v1/audit"] {
         let target = endpoint.as_bytes();
-        let head = RequestHead { secure: false, peer, method: b"GET", authority: None, target, headers: &headers };
+        let head = RequestHead {
+            secure: false,
+            peer,
+            method: b"GET",
+            authority: None,
+            target,
+            headers: &headers,
+            bodiless: false,
+        };
         let decision = house.engine.decide(Request::new(&head.pack().unwrap(), now())).unwrap();
         assert_eq!(decision.verdict(), Verdict::Allow, "{endpoint}");
     }

@@ -29,6 +29,7 @@ fn main() -> anyhow::Result<()> {
             (b"host", b"api.shop.example"),
             (b"x-api-key", b"ptc_tkAcme01_2QDM4q6fFuV4VikgcpcPavCAp0IgQxGo54Otfsw"),
         ],
+        bodiless: false,
     };
     let head = head.pack()?;
     println!("{:?}", engine.decide(Request::new(&head, now))?.verdict());

@@ -3,6 +3,7 @@
 use portcullis_model::answer::MAX_DETAILS_BYTES;
 use portcullis_model::head::MAX_HEAD_BYTES;
 use portcullis_model::id::Revision;
+use portcullis_model::key_sheet::Day;
 use portcullis_model::policy::MAX_POLICY_BYTES;
 use portcullis_model::time::UnixTime;
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
@@ -30,7 +31,7 @@ pub(crate) struct Instance {
 }
 
 /// What an instance holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Description {
     /// The revision in force.
     pub revision: Option<Revision>,
@@ -44,6 +45,10 @@ pub struct Description {
     pub overlay_layers: u32,
     /// Versions of secrets in the base.
     pub credentials: u32,
+    /// The days whose key sheets are loaded.
+    pub key_days: Vec<Day>,
+    /// The newest checkpoint of the audit that came with the policy; empty where none did.
+    pub checkpoint: String,
 }
 
 /// A call that did not come back with what the contract says: the instance is to be given up.
@@ -98,7 +103,12 @@ impl Instance {
         self.store.set_epoch_deadline(self.deadlines.load_ticks);
         let head = request.head.get(..MAX_HEAD_BYTES + 1).unwrap_or(request.head);
         let now = request.now.as_secs();
-        explained(self.exports.portcullis_policy_gate().call_explain(&mut self.store, head, now)?)
+        explained(self.exports.portcullis_policy_gate().call_explain(
+            &mut self.store,
+            head,
+            now,
+            request.body_digest,
+        )?)
     }
 
     pub(crate) fn explain_judged(
@@ -157,6 +167,12 @@ impl Instance {
         call.map_err(Ruined::from)?.map_err(bindings::load_error)
     }
 
+    pub(crate) fn load_keys(&mut self, part: &[u8]) -> Result<(), LoadError> {
+        self.store.set_epoch_deadline(self.deadlines.load_ticks);
+        let call = self.exports.portcullis_policy_policy().call_load_keys(&mut self.store, part);
+        call.map_err(Ruined::from)?.map_err(bindings::load_error)
+    }
+
     pub(crate) fn confirm(&mut self, at: UnixTime) -> Result<(), Ruined> {
         self.store.set_epoch_deadline(self.deadlines.load_ticks);
         Ok(self.exports.portcullis_policy_policy().call_confirm(&mut self.store, at.as_secs())?)
@@ -172,6 +188,8 @@ impl Instance {
             overlay_bytes: found.overlay_bytes,
             overlay_layers: found.overlay_layers,
             credentials: found.credentials,
+            key_days: found.key_days.into_iter().map(Day).collect(),
+            checkpoint: found.checkpoint,
         })
     }
 }

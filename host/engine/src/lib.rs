@@ -20,6 +20,7 @@
 //!
 //! let head = RequestHead {
 //!     secure: true,
+//!     bodiless: true,
 //!     peer: "192.0.2.1".parse()?,
 //!     method: b"GET",
 //!     authority: None,

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use portcullis_model::id::Revision;
+use portcullis_model::key_sheet::{Day, KeySheets, SheetError};
 use portcullis_model::time::UnixTime;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, StoreLimits};
@@ -56,6 +57,7 @@ struct Lane {
     /// The deltas since the base, each with the revision it leads to.
     deltas: Vec<(Revision, Arc<[u8]>)>,
     confirmed: Option<UnixTime>,
+    keys: KeySheets,
 }
 
 impl Lane {
@@ -160,9 +162,10 @@ impl Engine {
         }
         let kept: Vec<_> = lane.deltas.iter().filter(|(to, _)| *to > base_revision).cloned().collect();
         for instance in &mut fresh {
-            catch_up(instance, &kept, lane.confirmed)?;
+            catch_up(instance, &kept, &lane)?;
         }
-        *lane = Lane { base: Some(base), base_revision, deltas: kept, confirmed: lane.confirmed };
+        let keys = std::mem::take(&mut lane.keys);
+        *lane = Lane { base: Some(base), base_revision, deltas: kept, confirmed: lane.confirmed, keys };
         let mut fresh = fresh.into_iter();
         for place in shared.rotation.iter().chain([&shared.spare]) {
             let old = std::mem::replace(&mut *lock(place), fresh.next());
@@ -238,6 +241,35 @@ impl Engine {
             shared.rebuild();
         }
         Ok(to)
+    }
+
+    /// Gives a part of a day's key sheet to every instance, and returns once each that is in rotation has it.
+    ///
+    /// An instance that fails to take it is taken out of rotation and rebuilt.
+    ///
+    /// # Errors
+    /// [`LoadError::Invalid`] or [`LoadError::NewerFormat`] where it is no such part; no instance has it then.
+    pub fn load_keys(&self, part: &[u8]) -> Result<Day, LoadError> {
+        let shared = &self.shared;
+        let mut lane = lock(&shared.lane);
+        let day = lane.keys.load(part).map_err(|error| match error {
+            SheetError::NewerFormat { found } => LoadError::NewerFormat(found),
+            SheetError::OutOfMemory => LoadError::OutOfMemory,
+            SheetError::NotASheet | SheetError::Damaged | SheetError::TooLarge => LoadError::Invalid(error.to_string()),
+        })?;
+        let mut failed = false;
+        for place in shared.places() {
+            let mut instance = lock(place);
+            if instance.as_mut().is_some_and(|instance| instance.load_keys(part).is_err()) {
+                *instance = None;
+                failed = true;
+            }
+        }
+        drop(lane);
+        if failed {
+            shared.rebuild();
+        }
+        Ok(day)
     }
 
     /// Tells every instance that the policy was known to be current at `at`.
@@ -351,7 +383,7 @@ impl Shared {
         };
         // A base that came meanwhile filled every place, or starts this over.
         if same_base {
-            if catch_up(&mut instance, &lane.deltas, lane.confirmed).is_err() {
+            if catch_up(&mut instance, &lane.deltas, &lane).is_err() {
                 return false;
             }
             if let Some(place) = self.places().find(is_empty) {
@@ -362,17 +394,16 @@ impl Shared {
     }
 }
 
-/// Applies the deltas since an instance's base, and the last confirmation.
-fn catch_up(
-    instance: &mut Instance,
-    deltas: &[(Revision, Arc<[u8]>)],
-    confirmed: Option<UnixTime>,
-) -> Result<(), LoadError> {
+/// Applies the deltas since an instance's base, the key sheets and the last confirmation.
+fn catch_up(instance: &mut Instance, deltas: &[(Revision, Arc<[u8]>)], lane: &Lane) -> Result<(), LoadError> {
     for (to, delta) in deltas {
         instance.check_delta(delta)?;
         instance.apply_delta(*to)?;
     }
-    if let Some(at) = confirmed {
+    for part in lane.keys.parts() {
+        instance.load_keys(&part.map_err(|error| LoadError::Invalid(error.to_string()))?)?;
+    }
+    if let Some(at) = lane.confirmed {
         instance.confirm(at)?;
     }
     Ok(())

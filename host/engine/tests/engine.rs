@@ -49,9 +49,17 @@ fn engine(config: &Config) -> Engine {
 fn head() -> Vec<u8> {
     let headers: [(&[u8], &[u8]); 2] = [(b"host", b"api.example"), (b"x-api-key", b"k")];
     let peer = "192.0.2.1".parse().unwrap();
-    RequestHead { secure: true, peer, method: b"GET", authority: None, target: b"/events", headers: &headers }
-        .pack()
-        .unwrap()
+    RequestHead {
+        secure: true,
+        peer,
+        method: b"GET",
+        authority: None,
+        target: b"/events",
+        headers: &headers,
+        bodiless: false,
+    }
+    .pack()
+    .unwrap()
 }
 
 fn verdict(engine: &Engine) -> Verdict {
@@ -109,8 +117,8 @@ fn a_base_that_is_refused_leaves_the_old_one_in_force() {
     damaged[100] ^= 1;
     assert!(matches!(engine.load(damaged.into()), Err(LoadError::Invalid(_))));
     let mut newer = build(&source()).unwrap();
-    newer[16] = 2;
-    assert_eq!(engine.load(newer.into()), Err(LoadError::NewerFormat(2)));
+    newer[16] = 3;
+    assert_eq!(engine.load(newer.into()), Err(LoadError::NewerFormat(3)));
     assert_eq!(engine.load(set_state(1, CredentialState::Revoked).into()), Err(LoadError::WrongKind));
     assert_eq!(
         engine.load(Arc::from(*b"nothing")),

@@ -203,6 +203,7 @@ impl Admin {
             authority: None,
             target: target.as_bytes(),
             headers: &headers,
+            bodiless: false,
         };
         let decided = match head.pack() {
             Ok(packed) => enforce(self.engine.decide(portcullis_engine::Request::new(&packed, clock::now()))),

@@ -52,6 +52,7 @@ fn parse(bytes: &[u8], from: &Origin, connection: Connection) -> Result<Packed, 
         authority: absolute.as_ref().map(|absolute| absolute.authority),
         target: absolute.as_ref().map_or(target, |absolute| &absolute.target),
         headers: &headers,
+        bodiless: false,
     };
     Ok(head.pack())
 }

@@ -77,6 +77,7 @@ pub(crate) fn pack(written: &Written<'_>, inputs: &mut Inputs) -> Result<Packed,
         authority: (written.version == Version::Http2).then_some(url.authority),
         target: &url.target,
         headers: &headers,
+        bodiless: false,
     };
     Ok(head.pack())
 }

@@ -141,13 +141,15 @@ fn key(tenant: &Id, number: u64) -> anyhow::Result<CredentialRecord> {
         kind: Kind::Tenant,
         state: CredentialState::Active,
         expires: None,
-        secrets: vec![SecretVersion { version: 1, sha256, until: None }],
+        secrets: vec![SecretVersion { version: 1, sha256, until: None, signing_slot: None }],
         group: Some("integration".parse()?),
         ip_allowlist: Vec::new(),
         endpoints: Vec::new(),
         applications: Vec::new(),
         creator: None,
         creator_rule: CreatorRule::FollowCreator,
+        signature_profile: None,
+        signed_only: false,
     };
     Ok(CredentialRecord {
         credential,

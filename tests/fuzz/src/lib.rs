@@ -65,6 +65,7 @@ pub fn head(bytes: &[u8]) {
         authority: (!authority.is_empty()).then_some(authority),
         target,
         headers: &headers,
+        bodiless: false,
     };
     if let Ok(packed) = head.pack() {
         decide_soundly(&GATE, &packed);
@@ -159,7 +160,9 @@ fn heads() -> Vec<Vec<u8>> {
         let headers = [("host", host), (name, value)].map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let peer = IpAddr::from(if name == "x-forwarded-for" { [10, 0, 0, 1] } else { [192, 0, 2, 1] });
         let (method, target) = (&b"GET"[..], target.as_bytes());
-        RequestHead { secure: true, peer, method, authority: None, target, headers: &headers }.pack().unwrap()
+        RequestHead { secure: true, peer, method, authority: None, target, headers: &headers, bodiless: false }
+            .pack()
+            .unwrap()
     };
     asks.into_iter().map(pack).collect()
 }

@@ -185,6 +185,7 @@ impl Request {
             authority: self.authority.as_deref(),
             target: &self.target,
             headers: &headers,
+            bodiless: false,
         };
         Ok(head.pack()?)
     }

@@ -3,6 +3,7 @@
 //! The same records give the same bytes, in whatever order the document lists them.
 
 mod check;
+mod proof;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -16,16 +17,18 @@ use super::index;
 use super::paths::{Match, PathTableBuilder, Pattern};
 use super::ranges;
 use super::records::{
-    CREDENTIAL_INDEPENDENT, CREDENTIAL_REVOKED, ENDPOINT_PER_APPLICATION, NEVER, Symbol, TENANT_IP_FILTER,
-    TENANT_SIGNATURE_CHECK, TENANT_SUSPENDED, USER_DISABLED, USER_MEMBER, kind_bit,
+    CREDENTIAL_INDEPENDENT, CREDENTIAL_REVOKED, CREDENTIAL_SIGNED_ONLY, ENDPOINT_PER_APPLICATION, ENDPOINT_TOKEN,
+    NEVER, Symbol, TENANT_IP_FILTER, TENANT_ISSUANCE_ONLY, TENANT_SIGNATURE_CHECK, TENANT_SUSPENDED, USER_DISABLED,
+    USER_MEMBER, kind_bit,
 };
 use crate::address::Cidr;
 use crate::credential::{Kind, Seed};
 use crate::id::{Id, Revision};
 use crate::method::Methods;
 use crate::source::{
-    CreatorRule, Credential, CredentialState, Delta, Fault, Group, Installation, Module, Presentation, Removed, Role,
-    Route, Service, SignatureMode, Source, Tenant, TenantState, User, UserState, routes,
+    CreatorRule, Credential, CredentialState, Delta, Fault, Group, Installation, Module, Presentation, Removed,
+    ReplayMode, Role, Route, SecretVersion, Service, SignatureMode, Source, Tenant, TenantState, TokenRevocation, User,
+    UserState, routes,
 };
 
 /// Compiles a whole source document into the bytes of a base.
@@ -49,6 +52,7 @@ pub fn build(source: &Source) -> Result<Vec<u8>, BuildError> {
         users: &source.users,
         credentials: &source.credentials,
         removed: &Removed::default(),
+        checkpoint: source.checkpoint.as_deref(),
     })
 }
 
@@ -73,6 +77,7 @@ pub fn build_delta(delta: &Delta) -> Result<Vec<u8>, BuildError> {
         users: &delta.users,
         credentials: &delta.credentials,
         removed: &delta.removed,
+        checkpoint: delta.checkpoint.as_deref(),
     })
 }
 
@@ -125,6 +130,7 @@ struct Records<'s> {
     users: &'s [User],
     credentials: &'s [Credential],
     removed: &'s Removed,
+    checkpoint: Option<&'s str>,
 }
 
 /// The part of a fragment that other parts point into.
@@ -349,11 +355,12 @@ impl Encoder<'_> {
         let users = self.users();
         let (routes, route_index) = self.routes()?;
         let (credentials, credential_index) = self.credentials()?;
+        let checkpoint = self.arena.text(records.checkpoint.unwrap_or_default());
         let arena = std::mem::take(&mut self.arena.bytes);
         places.push((end, arena.len()));
 
         let mut out = Vec::with_capacity(end + arena.len());
-        self.header(&mut out, &places, end + arena.len())?;
+        self.header(&mut out, &places, end + arena.len(), checkpoint)?;
         let sections = [
             installation,
             tenants,
@@ -378,7 +385,13 @@ impl Encoder<'_> {
         Ok(out)
     }
 
-    fn header(&self, out: &mut Vec<u8>, places: &[(usize, usize)], length: usize) -> Result<(), BuildError> {
+    fn header(
+        &self,
+        out: &mut Vec<u8>,
+        places: &[(usize, usize)],
+        length: usize,
+        checkpoint: u32,
+    ) -> Result<(), BuildError> {
         if length > MAX_POLICY_BYTES {
             return Err(BuildError::TooLarge);
         }
@@ -396,6 +409,7 @@ impl Encoder<'_> {
         out.extend_from_slice(&self.records.seed.0);
         out.extend_from_slice(&word(length)?.to_le_bytes());
         out.extend_from_slice(&word(SECTIONS)?.to_le_bytes());
+        out.extend(words([checkpoint, 0]));
         for (offset, count) in places {
             out.extend_from_slice(&word(*offset)?.to_le_bytes());
             out.extend_from_slice(&word(*count)?.to_le_bytes());
@@ -406,7 +420,9 @@ impl Encoder<'_> {
     fn installation(&mut self) -> Vec<u8> {
         let Some(installation) = self.records.installation else { return Vec::new() };
         let proxies = self.arena.ranges(&installation.trusted_proxies);
-        words([installation.clock_skew_s, installation.max_staleness_s, proxies])
+        let profiles = self.profiles(&installation.signature_profiles);
+        let keys = self.token_keys(&installation.token_keys);
+        words([installation.clock_skew_s, installation.max_staleness_s, proxies, profiles, keys])
     }
 
     /// One record for each name: that of the defined ones from `record`, of the others the name alone.
@@ -452,6 +468,10 @@ impl Encoder<'_> {
                 TenantState::Active => 0,
                 TenantState::Suspended => TENANT_SUSPENDED,
             };
+            flags |= match tenant.token_revocation {
+                TokenRevocation::AllTokens => 0,
+                TokenRevocation::IssuanceOnly => TENANT_ISSUANCE_ONLY,
+            };
             for module in &tenant.modules {
                 flags |= match module {
                     Module::IpFilter => TENANT_IP_FILTER,
@@ -467,11 +487,17 @@ impl Encoder<'_> {
                     SignatureMode::Observed => 1,
                     SignatureMode::Enforced => 2,
                 };
+                let replay = match setting.replay {
+                    ReplayMode::Auto => 0,
+                    ReplayMode::Once => 1,
+                    ReplayMode::Any => 2,
+                };
                 let endpoint = this.endpoints.number(&setting.endpoint.to_string());
-                settings.push([endpoint, this.arena.ranges(&setting.ip_ranges), signature]);
+                settings.push([endpoint, this.arena.ranges(&setting.ip_ranges), signature | (replay << 8)]);
             }
             settings.sort_unstable();
-            Ok([flags, this.arena.list(settings.into_iter().map(bytes::<3, 12>))])
+            let settings = this.arena.list(settings.into_iter().map(bytes::<3, 12>));
+            Ok([flags, settings, this.arena.text(tenant.token_issuer.as_deref().unwrap_or_default())])
         })
     }
 
@@ -536,6 +562,7 @@ impl Encoder<'_> {
             let (mut name, mut scope, mut audience) = ("", "", "");
             if let Some(endpoint) = defined.get(id) {
                 flags |= if endpoint.per_application { ENDPOINT_PER_APPLICATION } else { 0 };
+                flags |= if endpoint.token_endpoint { ENDPOINT_TOKEN } else { 0 };
                 name = &endpoint.name;
                 scope = endpoint.scope.as_deref().unwrap_or_default();
                 audience = endpoint.audience.as_deref().unwrap_or_default();
@@ -628,7 +655,7 @@ impl Encoder<'_> {
             }
             hashes.push(index::hash(self.keys, secret.sha256.as_bytes()));
             let ends = [credential.expires, secret.until].into_iter().flatten().min();
-            let [a, b, c] = self.grant(credential);
+            let [a, b, c] = self.grant(credential, secret);
             let flags = (u32::from(secret.version) << 16)
                 | (u32::from(credential.kind.code()) << 8)
                 | match credential.state {
@@ -638,7 +665,8 @@ impl Encoder<'_> {
                 | match credential.creator_rule {
                     CreatorRule::FollowCreator => 0,
                     CreatorRule::Independent => CREDENTIAL_INDEPENDENT,
-                };
+                }
+                | if credential.signed_only { CREDENTIAL_SIGNED_ONLY } else { 0 };
             out.extend_from_slice(secret.sha256.as_bytes());
             out.extend(words([id.1, self.tenants.number(credential.tenant.as_str()), flags, a]));
             out.extend_from_slice(&ends.map_or(NEVER, |end| end.instant().as_secs()).to_le_bytes());
@@ -660,7 +688,7 @@ impl Encoder<'_> {
         Ok((out, index))
     }
 
-    fn grant(&mut self, credential: &Credential) -> [u32; 3] {
+    fn grant(&mut self, credential: &Credential, secret: &SecretVersion) -> [u32; 3] {
         let tenant = &credential.tenant;
         match credential.kind {
             Kind::Tenant => {
@@ -678,27 +706,48 @@ impl Encoder<'_> {
                 let applications = self.arena.list(applications.into_iter().map(bytes::<1, 4>));
                 [creator, endpoints, applications]
             }
-            Kind::Workspace | Kind::Personal | Kind::Client => [NONE, 0, 0],
+            Kind::Workspace => {
+                let profile = credential.signature_profile.as_ref().map_or("", Id::as_str);
+                [secret.signing_slot.unwrap_or(NONE), self.arena.text(profile), 0]
+            }
+            Kind::Personal => {
+                let user = credential.creator.as_ref().map_or(NONE, |user| self.users.number(&scoped(tenant, user)));
+                [user, 0, 0]
+            }
+            Kind::Client => [NONE, 0, 0],
         }
     }
 }
 
 /// The number of the place, its name and the bits of the kinds.
 fn accepted_place(presentation: &Presentation) -> (u32, String, u32) {
-    let kinds = presentation.kinds.iter().fold(0, |bits, kind| bits | kind_bit(*kind));
-    match (&presentation.header, &presentation.parameter, &presentation.scheme) {
-        (Some(name), _, _) => (1, name.to_ascii_lowercase(), kinds),
-        (None, Some(name), _) => (2, name.clone(), kinds),
-        (None, None, scheme) => (3, scheme.clone().unwrap_or_default(), kinds),
-    }
+    let Presentation { header, parameter, scheme, signature, token, client, kinds } = presentation;
+    let places = [
+        (1, header.as_deref().map(str::to_ascii_lowercase)),
+        (2, parameter.clone()),
+        (3, scheme.clone()),
+        (4, signature.as_ref().map(Id::to_string)),
+        (5, token.clone()),
+        (6, client.clone()),
+    ];
+    let kinds = kinds.iter().fold(0, |bits, kind| bits | kind_bit(*kind));
+    let (place, name) = places.into_iter().find_map(|(place, name)| Some((place, name?))).unwrap_or_default();
+    (place, name, kinds)
 }
 
 /// The challenges of a service, one for each way it accepts (RFC 9110 section 11.6.1). No scheme is registered for keys in
-/// fields and parameters of their own; `ApiKey` says so.
+/// fields and parameters of their own; `ApiKey` says so. Client authentication is asked for by the token endpoint alone: a
+/// browser that reads `Basic` asks its user for a password. Signatures have no scheme that fits a challenge.
 fn challenge(service: &Service) -> String {
     let mut schemes: BTreeSet<&str> = BTreeSet::new();
     for presentation in &service.accept {
-        schemes.insert(presentation.scheme.as_deref().unwrap_or("ApiKey"));
+        match (&presentation.scheme, &presentation.token) {
+            (Some(scheme), _) | (None, Some(scheme)) => schemes.insert(scheme),
+            (None, None) if presentation.client.is_none() && presentation.signature.is_none() => {
+                schemes.insert("ApiKey")
+            }
+            (None, None) => false,
+        };
     }
     let challenges: Vec<_> = schemes.iter().map(|scheme| format!("{scheme} realm=\"{}\"", service.id)).collect();
     challenges.join(", ")

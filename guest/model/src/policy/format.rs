@@ -7,22 +7,24 @@
 //! ```text
 //! 0    [8]      "PTCLPOL\n"
 //! 8    u64      XXH3-64 of everything from offset 16
-//! 16   u32      format, 1
+//! 16   u32      format, 2
 //! 20   u32      0 base, 1 delta
 //! 24   u64      revision that it applies to (a base: its own)
 //! 32   u64      revision
 //! 40   [16]     seed
 //! 56   u32      length of the whole
 //! 60   u32      number of sections, 11
-//! 64   (u32, u32) per section: offset, number of records
+//! 64   u32      the newest checkpoint of the audit, a text; 0 where there is none
+//! 68   u32      0
+//! 72   (u32, u32) per section: offset, number of records
 //! ```
 //!
 //! Sections in order, with the size of a record in bytes:
 //!
 //! | section | bytes | record |
 //! |---|---|---|
-//! | installation | 12 | clock skew s, maximum staleness s, trusted proxies (ranges) |
-//! | tenants | 12 | id, flags, settings |
+//! | installation | 20 | clock skew s, maximum staleness s, trusted proxies (ranges), signature profiles, token keys |
+//! | tenants | 16 | id, flags, settings, token issuer |
 //! | services | 24 | id, flags, pinned tenant, accepted places, endpoint paths, challenge |
 //! | endpoints | 20 | id `service/endpoint`, flags, name, scope, audience |
 //! | groups | 12 | id `tenant/group`, flags, permissions |
@@ -47,8 +49,10 @@ use crate::id::Revision;
 pub const MAX_POLICY_BYTES: usize = 2 << 30;
 
 pub(crate) const MAGIC: [u8; 8] = *b"PTCLPOL\n";
-pub(crate) const FORMAT: u32 = 1;
-pub(crate) const HEADER_BYTES: usize = 64 + 8 * SECTIONS;
+pub(crate) const FORMAT: u32 = 2;
+/// Where the header's table of sections begins.
+const SECTIONS_AT: usize = 72;
+pub(crate) const HEADER_BYTES: usize = SECTIONS_AT + 8 * SECTIONS;
 pub(crate) const SECTIONS: usize = 11;
 /// Stands where a reference to a record is left out.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -85,9 +89,10 @@ impl Section {
 
     pub(crate) const fn record_bytes(self) -> usize {
         match self {
-            Section::Installation | Section::Tenants | Section::Groups | Section::Users | Section::Routes => 12,
+            Section::Groups | Section::Users | Section::Routes => 12,
+            Section::Tenants => 16,
+            Section::Installation | Section::Endpoints => 20,
             Section::Services => 24,
-            Section::Endpoints => 20,
             Section::Credentials | Section::CredentialIndex | Section::RouteIndex => 64,
             Section::Arena => 1,
         }
@@ -169,7 +174,7 @@ impl Fragment {
         };
         let mut sections = [(0, 0); SECTIONS];
         for (number, (place, section)) in sections.iter_mut().zip(Section::ALL).enumerate() {
-            let (offset, count) = (word(64 + 8 * number)? as usize, word(68 + 8 * number)?);
+            let (offset, count) = (word(SECTIONS_AT + 8 * number)? as usize, word(SECTIONS_AT + 4 + 8 * number)?);
             let size = (count as usize).checked_mul(section.record_bytes()).ok_or(LoadError::Damaged)?;
             if offset < HEADER_BYTES || offset.checked_add(size).is_none_or(|end| end > bytes.len()) {
                 return Err(LoadError::Damaged);
@@ -186,6 +191,11 @@ impl Fragment {
     pub(crate) fn of(bytes: Vec<u8>, keys: (u64, u64)) -> Fragment {
         let sections = [(0, 0); SECTIONS];
         Fragment { bytes, sections, kind: FragmentKind::Base, from: Revision(0), revision: Revision(0), keys }
+    }
+
+    /// The newest checkpoint of the audit that came with the fragment.
+    pub(crate) fn checkpoint(&self) -> Result<&str, Unreadable> {
+        self.text(word(&self.bytes, 64)?)
     }
 
     pub(crate) fn size(&self) -> usize {

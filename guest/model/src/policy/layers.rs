@@ -28,6 +28,8 @@ pub struct Policy {
     pub(super) base: Layer,
     pub(super) overlay: Overlay,
     pub(super) revision: Revision,
+    /// A newer checkpoint of the audit than the base's.
+    pub(super) checkpoint: Option<String>,
 }
 
 /// A fragment and how its records' numbers translate to slots and back.
@@ -79,7 +81,8 @@ impl Policy {
         }
         let overlay = Overlay::new(fragment.keys, has_wildcards(&fragment).map_err(damaged)?);
         let revision = fragment.revision;
-        Ok(Policy { base: Layer { fragment, translation: None, live: 0 }, overlay, revision })
+        let base = Layer { fragment, translation: None, live: 0 };
+        Ok(Policy { base, overlay, revision, checkpoint: None })
     }
 
     /// The revision that decides now.
@@ -235,7 +238,15 @@ impl Policy {
         Ranges::open(fragment, word(record, 8)?)
     }
 
-    fn installation(&self) -> Result<(&Fragment, &[u8; 12]), Unreadable> {
+    /// The newest checkpoint of the audit that came with the policy; empty where none did.
+    pub fn checkpoint(&self) -> Result<&str, Unreadable> {
+        match &self.checkpoint {
+            Some(newest) => Ok(newest),
+            None => self.base.fragment.checkpoint(),
+        }
+    }
+
+    pub(super) fn installation(&self) -> Result<(&Fragment, &[u8; 20]), Unreadable> {
         let layer = match self.overlay.installation {
             Some(place) => self.layer(place)?,
             None => &self.base,

@@ -314,7 +314,14 @@ mod tests {
     }
 
     fn tenant(id: &str) -> Tenant {
-        Tenant { id: id.parse().unwrap(), state: TenantState::Active, modules: Vec::new(), endpoints: Vec::new() }
+        Tenant {
+            id: id.parse().unwrap(),
+            state: TenantState::Active,
+            modules: Vec::new(),
+            endpoints: Vec::new(),
+            token_issuer: None,
+            token_revocation: Default::default(),
+        }
     }
 
     fn delta(policy: &Policy, change: impl FnOnce(&mut Delta)) -> Vec<u8> {

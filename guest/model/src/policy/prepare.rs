@@ -20,6 +20,7 @@ const MAX_PATTERN_BYTES: usize = MAX_HOST_BYTES + 2;
 pub struct PreparedDelta {
     layer: Layer,
     names: Names,
+    checkpoint: Option<String>,
 }
 
 /// Texts that the overlay will own, made beforehand so that applying a delta allocates nothing.
@@ -83,8 +84,12 @@ impl Policy {
             return Err(LoadError::OverlayFull);
         }
         self.overlay.reserve(&fragment, &names).map_err(out_of_memory)?;
+        let checkpoint = match fragment.checkpoint().map_err(damaged)? {
+            "" => None,
+            text => Some(owned(text)?),
+        };
         let layer = Layer { fragment, translation: Some(translation), live: 0 };
-        Ok(PreparedDelta { layer, names })
+        Ok(PreparedDelta { layer, names, checkpoint })
     }
 
     /// Finds the slot of each record of a kind, gives slots to new ones, and tells how many are removed.
@@ -162,11 +167,14 @@ impl Policy {
     /// # Errors
     /// [`LoadError::WrongRevision`] where the policy has changed since the delta was prepared.
     pub fn apply(&mut self, prepared: PreparedDelta) -> Result<(), LoadError> {
-        let PreparedDelta { layer, names } = prepared;
+        let PreparedDelta { layer, names, checkpoint } = prepared;
         if layer.fragment.from != self.revision {
             return Err(LoadError::WrongRevision { from: layer.fragment.from, at: self.revision });
         }
         self.revision = layer.fragment.revision;
+        if checkpoint.is_some() {
+            self.checkpoint = checkpoint;
+        }
         self.overlay.install(&self.base.fragment, layer, names);
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::ranges::Ranges;
 use crate::credential::{Kind, SecretDigest};
 use crate::method::{Method, Methods};
 
-pub use crate::source::SignatureMode;
+pub use crate::source::{ReplayMode, SignatureMode, TokenRevocation};
 
 /// A kind of record that others refer to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,14 +78,17 @@ pub(crate) const MAX_SECRETS: usize = 2;
 pub(crate) const TENANT_SUSPENDED: u32 = 1 << 8;
 pub(crate) const TENANT_IP_FILTER: u32 = 1 << 9;
 pub(crate) const TENANT_SIGNATURE_CHECK: u32 = 1 << 10;
+pub(crate) const TENANT_ISSUANCE_ONLY: u32 = 1 << 11;
 /// Bits of an endpoint's flags.
 pub(crate) const ENDPOINT_PER_APPLICATION: u32 = 1 << 8;
+pub(crate) const ENDPOINT_TOKEN: u32 = 1 << 9;
 /// Bits of a user's flags.
 pub(crate) const USER_DISABLED: u32 = 1 << 8;
 pub(crate) const USER_MEMBER: u32 = 1 << 9;
 /// Bits of a credential's flags: the kind's code in the second byte, the version in the upper half.
 pub(crate) const CREDENTIAL_REVOKED: u32 = 1 << 15;
 pub(crate) const CREDENTIAL_INDEPENDENT: u32 = 1 << 14;
+pub(crate) const CREDENTIAL_SIGNED_ONLY: u32 = 1 << 13;
 /// The expiry of what never ends.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -114,16 +117,22 @@ pub enum Place {
     Parameter,
     /// The Authorization header, behind a scheme that is compared without regard to case.
     Scheme,
+    /// A signature by the profile of that id.
+    Signature,
+    /// An access token in the Authorization header, behind a scheme.
+    Token,
+    /// A client's id and secret in the Authorization header, behind a scheme.
+    Client,
 }
 
 impl<'p> Accept<'p> {
-    /// The name of the field, the parameter or the scheme, as its bytes.
+    /// The name of the field, the parameter, the scheme or the profile, as its bytes.
     #[must_use]
     pub fn raw_name(&self) -> &'p [u8] {
         self.name
     }
 
-    /// The name of the field, the parameter or the scheme.
+    /// The name of the field, the parameter, the scheme or the profile.
     pub fn name(&self) -> Result<&'p str, Unreadable> {
         std::str::from_utf8(self.name).map_err(|_| Unreadable)
     }
@@ -172,6 +181,9 @@ impl<'p> Service<'p> {
                 1 => Place::Header,
                 2 => Place::Parameter,
                 3 => Place::Scheme,
+                4 => Place::Signature,
+                5 => Place::Token,
+                6 => Place::Client,
                 _ => return Err(Unreadable),
             };
             Ok(Accept { place, name: here.layer.fragment.raw_text(word(entry, 4)?)?, kinds: word(entry, 8)? })
@@ -242,6 +254,25 @@ impl<'p> Endpoint<'p> {
         Ok(word(self.record, 4)? & ENDPOINT_PER_APPLICATION != 0)
     }
 
+    /// Whether it takes a client's id and secret, and nothing else.
+    pub fn is_token_endpoint(&self) -> Result<bool, Unreadable> {
+        Ok(word(self.record, 4)? & ENDPOINT_TOKEN != 0)
+    }
+
+    /// The scope that an access token needs; empty where it needs none.
+    pub fn scope(&self) -> Result<&'p str, Unreadable> {
+        self.here.text(self.record, 12)
+    }
+
+    /// The audience that an access token needs: its own, or the id of its service.
+    pub fn audience(&self) -> Result<&'p str, Unreadable> {
+        let own = self.here.text(self.record, 16)?;
+        if !own.is_empty() {
+            return Ok(own);
+        }
+        self.id()?.split_once('/').map(|(service, _)| service).ok_or(Unreadable)
+    }
+
     fn slot(&self) -> Result<u32, Unreadable> {
         self.here.layer.slot(Symbol::Endpoint, self.number)
     }
@@ -264,7 +295,7 @@ impl<'p> Endpoint<'p> {
 pub struct Tenant<'p> {
     pub(crate) here: Here<'p>,
     pub(crate) number: u32,
-    pub(crate) record: &'p [u8; 12],
+    pub(crate) record: &'p [u8; 16],
 }
 
 /// What a tenant has set for an endpoint, as far as its modules are enabled.
@@ -274,6 +305,8 @@ pub struct Settings<'p> {
     pub ranges: Option<Ranges<'p>>,
     /// Whether requests must be signed.
     pub signature: SignatureMode,
+    /// Whether a signed request is accepted once only.
+    pub replay: ReplayMode,
 }
 
 impl<'p> Tenant<'p> {
@@ -289,7 +322,7 @@ impl<'p> Tenant<'p> {
 
     /// Its settings for an endpoint. Those of a module that is not enabled are left out.
     pub fn settings(&self, endpoint: &Endpoint<'p>) -> Result<Settings<'p>, Unreadable> {
-        let mut settings = Settings { ranges: None, signature: SignatureMode::Off };
+        let mut settings = Settings { ranges: None, signature: SignatureMode::Off, replay: ReplayMode::Auto };
         let flags = word(self.record, 4)?;
         let layer = self.here.layer;
         let list = self.here.list::<12>(self.record, 8)?;
@@ -300,14 +333,32 @@ impl<'p> Tenant<'p> {
             settings.ranges = Ranges::open(&layer.fragment, word(entry, 4)?)?;
         }
         if flags & TENANT_SIGNATURE_CHECK != 0 {
-            settings.signature = match word(entry, 8)? {
+            let [signature, replay, ..] = word(entry, 8)?.to_le_bytes();
+            settings.signature = match signature {
                 0 => SignatureMode::Off,
                 1 => SignatureMode::Observed,
                 2 => SignatureMode::Enforced,
                 _ => return Err(Unreadable),
             };
+            settings.replay = match replay {
+                0 => ReplayMode::Auto,
+                1 => ReplayMode::Once,
+                2 => ReplayMode::Any,
+                _ => return Err(Unreadable),
+            };
         }
         Ok(settings)
+    }
+
+    /// The issuer that access tokens of its clients must name; empty where it has no tokens.
+    pub fn token_issuer(&self) -> Result<&'p str, Unreadable> {
+        self.here.text(self.record, 12)
+    }
+
+    /// What the end of a client does to the tokens that it has.
+    pub fn token_revocation(&self) -> Result<TokenRevocation, Unreadable> {
+        let is_issuance_only = word(self.record, 4)? & TENANT_ISSUANCE_ONLY != 0;
+        Ok(if is_issuance_only { TokenRevocation::IssuanceOnly } else { TokenRevocation::AllTokens })
     }
 
     fn slot(&self) -> Result<u32, Unreadable> {
@@ -399,6 +450,13 @@ pub enum Grant<'p> {
         /// The applications; all where nothing is chosen.
         applications: Option<ApplicationSet<'p>>,
     },
+    /// What the token's scopes and audiences open in the tenant.
+    Client,
+    /// What the person's profile permits now.
+    Personal {
+        /// The person.
+        user: Creator<'p>,
+    },
     /// A person's own matters.
     Session {
         /// The person.
@@ -415,6 +473,15 @@ pub enum Creator<'p> {
     Present(User<'p>),
     /// Deleted.
     Gone,
+}
+
+/// What a credential signs with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signer<'p> {
+    /// The id of the profile.
+    pub profile: &'p str,
+    /// Where its day keys are in the key sheets.
+    pub slot: u32,
 }
 
 /// A set of endpoints.
@@ -469,7 +536,7 @@ impl<'p> Credential<'p> {
     /// Its kind.
     pub fn kind(&self) -> Result<Kind, Unreadable> {
         let [_, kind, ..] = self.flags().to_le_bytes();
-        Kind::from_code(kind & 0x3f).ok_or(Unreadable)
+        Kind::from_code(kind & 0x1f).ok_or(Unreadable)
     }
 
     /// The tenant it belongs to; nothing where that is gone.
@@ -489,15 +556,29 @@ impl<'p> Credential<'p> {
         Ok((expires != NEVER).then_some(expires))
     }
 
-    /// What its kind adds. Nothing for the kinds that are proven by a token.
-    pub fn grant(&self) -> Result<Option<Grant<'p>>, Unreadable> {
+    /// Whether it is proven by signatures alone.
+    #[must_use]
+    pub fn is_signed_only(&self) -> bool {
+        self.flags() & CREDENTIAL_SIGNED_ONLY != 0
+    }
+
+    /// What signs with it: the profile's id and the place of its day keys. Nothing where it does not sign.
+    pub fn signer(&self) -> Result<Option<Signer<'p>>, Unreadable> {
+        if self.kind()? != Kind::Workspace {
+            return Ok(None);
+        }
+        let (slot, profile) = (word(self.record, 44)?, self.here.text(self.record, 56)?);
+        Ok((slot != NONE && !profile.is_empty()).then_some(Signer { profile, slot }))
+    }
+
+    /// What its kind adds.
+    pub fn grant(&self) -> Result<Grant<'p>, Unreadable> {
         let (a, b, c) = (word(self.record, 44)?, word(self.record, 56)?, word(self.record, 60)?);
         match self.kind()? {
-            Kind::Workspace => Ok(Some(Grant::Workspace)),
-            Kind::Tenant => Ok(Some(Grant::Tenant {
-                group: self.here.group(a)?,
-                allowlist: Ranges::open(&self.here.layer.fragment, b)?,
-            })),
+            Kind::Workspace => Ok(Grant::Workspace),
+            Kind::Tenant => {
+                Ok(Grant::Tenant { group: self.here.group(a)?, allowlist: Ranges::open(&self.here.layer.fragment, b)? })
+            }
             Kind::Management => {
                 let creator = if self.flags() & CREDENTIAL_INDEPENDENT == 0 {
                     Some(self.here.user(a)?.map_or(Creator::Gone, Creator::Present))
@@ -508,13 +589,14 @@ impl<'p> Credential<'p> {
                 let endpoints = EndpointSet { here: self.here, list: fragment.list(b)? };
                 let applications =
                     if c == 0 { None } else { Some(ApplicationSet { here: self.here, list: fragment.list(c)? }) };
-                Ok(Some(Grant::Management { creator, endpoints, applications }))
+                Ok(Grant::Management { creator, endpoints, applications })
             }
-            Kind::Session => Ok(Some(Grant::Session {
+            Kind::Session => Ok(Grant::Session {
                 user: self.here.user(a)?.map_or(Creator::Gone, Creator::Present),
                 endpoints: EndpointSet { here: self.here, list: self.here.layer.fragment.list(b)? },
-            })),
-            Kind::Personal | Kind::Client => Ok(None),
+            }),
+            Kind::Personal => Ok(Grant::Personal { user: self.here.user(a)?.map_or(Creator::Gone, Creator::Present) }),
+            Kind::Client => Ok(Grant::Client),
         }
     }
 

@@ -48,6 +48,9 @@ pub struct Delta {
     /// What is gone.
     #[serde(default, skip_serializing_if = "Removed::is_empty")]
     pub removed: Removed,
+    /// A newer checkpoint of the audit, as in [`Source`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 /// One host and the services it leads to.
@@ -111,6 +114,7 @@ impl Delta {
             users: Vec::new(),
             credentials: Vec::new(),
             removed: Removed::default(),
+            checkpoint: None,
         }
     }
 
@@ -143,6 +147,7 @@ impl Delta {
                 users: users_gone,
                 digests: digests(old).difference(&digests(new)).copied().collect(),
             },
+            checkpoint: new.checkpoint.clone().filter(|_| old.checkpoint != new.checkpoint),
             ..Delta::empty(old.revision, new.revision, new.seed)
         }
     }

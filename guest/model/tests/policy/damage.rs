@@ -87,13 +87,13 @@ fn what_is_wrong_is_named() {
         Policy::open(with_right_checksum(bytes)).err()
     };
     assert_eq!(with(0, b'X'), Some(LoadError::NotAPolicy));
-    assert_eq!(with(16, 2), Some(LoadError::NewerFormat { found: 2 }));
-    assert_eq!(with(16, 0), Some(LoadError::Damaged));
+    assert_eq!(with(16, 3), Some(LoadError::NewerFormat { found: 3 }));
+    assert_eq!(with(16, 1), Some(LoadError::Damaged));
     assert_eq!(with(20, 2), Some(LoadError::Damaged));
     assert_eq!(with(20, 1), Some(LoadError::WrongKind { expected: "base" }));
     assert_eq!(with(60, 12), Some(LoadError::Damaged));
     // The number of tenants, beyond what fits.
-    assert_eq!(with(64 + 8 + 7, 0xff), Some(LoadError::Damaged));
+    assert_eq!(with(72 + 8 + 7, 0xff), Some(LoadError::Damaged));
     let mut bytes = base();
     bytes[100] ^= 1;
     assert_eq!(Policy::open(bytes).err(), Some(LoadError::Checksum));
@@ -219,14 +219,14 @@ fn credential_reads(
         tenant_reads(&tenant, endpoints)?;
     }
     match found.grant()? {
-        None | Some(Grant::Workspace) => {}
-        Some(Grant::Tenant { group, allowlist }) => {
+        Grant::Workspace | Grant::Client => {}
+        Grant::Tenant { group, allowlist } => {
             let _ = allowlist.as_ref().map(contains);
             for endpoint in endpoints {
                 let _ = group.map(|group| group.permits(endpoint, Method::Get)).transpose()?;
             }
         }
-        Some(Grant::Management { creator, endpoints: set, applications }) => {
+        Grant::Management { creator, endpoints: set, applications } => {
             for endpoint in endpoints {
                 let _ = set.contains(endpoint)?;
                 if let Some(Creator::Present(user)) = creator {
@@ -235,7 +235,11 @@ fn credential_reads(
             }
             let _ = applications.map(|set| set.contains("web")).transpose()?;
         }
-        Some(Grant::Session { user, endpoints: set }) => {
+        Grant::Personal { user: Creator::Gone } => {}
+        Grant::Personal { user: Creator::Present(user) } => {
+            user.is_active()?;
+        }
+        Grant::Session { user, endpoints: set } => {
             for endpoint in endpoints {
                 let _ = set.contains(endpoint)?;
             }

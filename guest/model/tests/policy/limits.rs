@@ -26,7 +26,13 @@ fn check(n: usize, fault: &str, change: impl Fn(&mut Source, usize)) {
 }
 
 fn header(name: String) -> Presentation {
-    Presentation { header: Some(name), parameter: None, scheme: None, kinds: vec![Kind::Tenant] }
+    Presentation {
+        header: Some(name),
+        parameter: None,
+        scheme: None,
+        kinds: vec![Kind::Tenant],
+        ..Presentation::default()
+    }
 }
 
 #[test]
@@ -50,7 +56,7 @@ fn a_credential_has_2_secrets() {
     check(2, "`secrets` has 3 entries, it needs 1 or 2", |source, count| {
         let secret = |version: u16| {
             let sha256 = SecretDigest::new([u8::try_from(version).unwrap(); 32]);
-            SecretVersion { version, sha256, until: None }
+            SecretVersion { version, sha256, until: None, signing_slot: None }
         };
         source.credentials[0].secrets = (1..).map(secret).take(count).collect();
     });

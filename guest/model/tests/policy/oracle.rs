@@ -183,7 +183,7 @@ fn check_credential(
         assert_eq!(found.signature, signature.map_or(Compiles::Off, |set| set.signature));
     }
 
-    match (found.grant().unwrap().unwrap(), expected.kind) {
+    match (found.grant().unwrap(), expected.kind) {
         (Grant::Workspace, Kind::Workspace) => {}
         (Grant::Tenant { group, allowlist }, Kind::Tenant) => {
             let allowed: Vec<String> = expected.ip_allowlist.iter().map(ToString::to_string).collect();

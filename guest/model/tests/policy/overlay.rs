@@ -129,7 +129,7 @@ fn rotate(source: &mut Source, turn: u16) {
     let mut bytes = [0; 32];
     bytes[..2].copy_from_slice(&turn.to_le_bytes());
     let sha256 = portcullis_model::credential::SecretDigest::new(bytes);
-    secrets.push(SecretVersion { version: turn, sha256, until: None });
+    secrets.push(SecretVersion { version: turn, sha256, until: None, signing_slot: None });
 }
 
 #[test]

@@ -173,6 +173,7 @@ fn endpoints(choices: &mut Choices<'_>, prefix: &str) -> Vec<Endpoint> {
                 legacy: false,
                 formerly: None,
                 aliases: Vec::new(),
+                token_endpoint: false,
             });
         }
     }
@@ -193,6 +194,7 @@ fn members(choices: &mut Choices<'_>, tenant: &str, source: &mut Source) {
         endpoint,
         ip_ranges: choices.cidrs(),
         signature: choices.one(&[SignatureMode::Off, SignatureMode::Observed, SignatureMode::Enforced]),
+        replay: Default::default(),
     };
     let endpoints = choices.some(&known).into_iter().map(|endpoint| settings(choices, endpoint)).collect::<Vec<_>>();
     source.tenants.push(Tenant {
@@ -200,6 +202,8 @@ fn members(choices: &mut Choices<'_>, tenant: &str, source: &mut Source) {
         state: choices.one(&[TenantState::Active, TenantState::Suspended]),
         modules: choices.some(&[Module::IpFilter, Module::SignatureCheck]),
         endpoints,
+        token_issuer: None,
+        token_revocation: Default::default(),
     });
     for application in choices.some(&["web", "b"]) {
         source.applications.push(Application { id: id(application), tenant: id(tenant) });
@@ -249,6 +253,8 @@ fn credentials(choices: &mut Choices<'_>, source: &mut Source) {
             applications: Vec::new(),
             creator: None,
             creator_rule: CreatorRule::FollowCreator,
+            signature_profile: None,
+            signed_only: false,
         };
         match credential.kind {
             Kind::Tenant if groups.is_empty() => continue,
@@ -284,7 +290,7 @@ fn credentials(choices: &mut Choices<'_>, source: &mut Source) {
         for version in version..=version + u16::from(choices.one_in(2)) {
             let chosen = digests.swap_remove(choices.below(digests.len()));
             let until = choices.one_in(3).then(|| choices.expiry());
-            credential.secrets.push(SecretVersion { version, sha256: digest(chosen), until });
+            credential.secrets.push(SecretVersion { version, sha256: digest(chosen), until, signing_slot: None });
         }
         source.credentials.push(credential);
     }

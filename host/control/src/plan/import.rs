@@ -163,12 +163,14 @@ fn credential(tenant: &Id, id: &Id, key: &ImportedKey) -> Credential {
         kind: Kind::Tenant,
         state: CredentialState::Active,
         expires: key.expires,
-        secrets: vec![SecretVersion { version: 1, sha256: key.sha256, until: None }],
+        secrets: vec![SecretVersion { version: 1, sha256: key.sha256, until: None, signing_slot: None }],
         group: Some(key.group.clone()),
         ip_allowlist: unique(&key.ip_allowlist),
         endpoints: Vec::new(),
         applications: Vec::new(),
         creator: None,
         creator_rule: CreatorRule::default(),
+        signature_profile: None,
+        signed_only: false,
     }
 }

@@ -204,8 +204,10 @@ pub(super) async fn rotate(s: &Situation<'_>, key: &KeyRef, rotation: &Rotation)
     let until = Expiry::at(UnixTime::from_secs(until).unwrap_or(UnixTime::MAX));
     let kept = kept.map(|kept| SecretVersion { until: Some(until), ..kept });
     let overlap_until = kept.as_ref().map(|_| until);
-    record.credential.secrets =
-        kept.into_iter().chain([SecretVersion { version, sha256: new.digest, until: None }]).collect();
+    record.credential.secrets = kept
+        .into_iter()
+        .chain([SecretVersion { version, sha256: new.digest, until: None, signing_slot: None }])
+        .collect();
     if rotation.expires.is_some() {
         record.credential.expires = rotation.expires;
     }
@@ -288,13 +290,15 @@ pub(super) fn credential(tenant: &Id, id: Id, kind: Kind, key: &NewKey) -> Crede
         kind,
         state: CredentialState::Active,
         expires: None,
-        secrets: vec![SecretVersion { version: 1, sha256: key.digest, until: None }],
+        secrets: vec![SecretVersion { version: 1, sha256: key.digest, until: None, signing_slot: None }],
         group: None,
         ip_allowlist: Vec::new(),
         endpoints: Vec::new(),
         applications: Vec::new(),
         creator: None,
         creator_rule: CreatorRule::default(),
+        signature_profile: None,
+        signed_only: false,
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) async fn regenerate_personal(s: &Situation<'_>, confirmation: Confirm
     require_confirmed(confirmation, "the present secret of your personal key is dead at once, its tokens too")?;
     let version = next_version(&personal)?;
     let key = secret::new_key(&personal.credential.id);
-    personal.credential.secrets = vec![SecretVersion { version, sha256: key.digest, until: None }];
+    personal.credential.secrets = vec![SecretVersion { version, sha256: key.digest, until: None, signing_slot: None }];
     Ok(issue(s.stored(personal, created), key, json!({ "version": version })))
 }
 

@@ -35,7 +35,10 @@ pub(super) async fn edit_installation(s: &Situation<'_>, new: &Installation) -> 
         "clock_skew_s": new.clock_skew_s,
         "max_staleness_s": new.max_staleness_s,
     });
-    Ok(Plan::new(vec![Write::PutInstallation(new.clone())], details))
+    // Profiles and keys have operations of their own.
+    let Installation { signature_profiles, token_keys, .. } = stored.record;
+    let new = Installation { signature_profiles, token_keys, ..new.clone() };
+    Ok(Plan::new(vec![Write::PutInstallation(new)], details))
 }
 
 pub(super) async fn create(s: &Situation<'_>, new: &NewService) -> Result<Plan, CommandError> {

@@ -141,7 +141,7 @@ pub(super) async fn put_settings(s: &Situation<'_>, tenant: &Id, wanted: &Settin
     ip_ranges.sort_unstable();
     ip_ranges.dedup();
     let details = json!({ "ip_ranges": ip_ranges, "signature": wanted.signature });
-    let settings = EndpointSettings { endpoint, ip_ranges, signature: wanted.signature };
+    let settings = EndpointSettings { endpoint, ip_ranges, signature: wanted.signature, replay: Default::default() };
     Ok(Plan::new(vec![Write::PutSettings { tenant: tenant.clone(), settings }], details))
 }
 

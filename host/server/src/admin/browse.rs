@@ -56,6 +56,7 @@ pub(super) async fn endpoints(
                 endpoint: name.clone(),
                 ip_ranges: Vec::new(),
                 signature: SignatureMode::Off,
+                replay: Default::default(),
             });
             items.push(Browsed {
                 endpoint: name,

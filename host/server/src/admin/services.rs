@@ -59,6 +59,8 @@ pub(super) async fn edit_installation(
         trusted_proxies: edit.trusted_proxies.unwrap_or(now.trusted_proxies),
         clock_skew_s: edit.clock_skew_s.unwrap_or(now.clock_skew_s),
         max_staleness_s: edit.max_staleness_s.unwrap_or(now.max_staleness_s),
+        signature_profiles: Vec::new(),
+        token_keys: Vec::new(),
     };
     api.order(&caller, if_match, Command::EditInstallation(installation)).await?;
     let stored = api.control.system_view(&caller)?.installation().await?;
@@ -347,6 +349,7 @@ pub(super) async fn put_endpoint(
         legacy: body.legacy,
         formerly: body.formerly,
         aliases: body.aliases,
+        token_endpoint: false,
     };
     api.order(&caller, if_match, Command::PutEndpoint(service.clone(), Box::new(endpoint))).await?;
     let stored = api.control.system_view(&caller)?.endpoint(&service, &id).await?;

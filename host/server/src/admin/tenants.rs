@@ -175,7 +175,7 @@ pub(super) struct SettingsView {
 
 impl SettingsView {
     fn of(stored: Stored<EndpointSettings>) -> Self {
-        let EndpointSettings { endpoint, ip_ranges, signature } = stored.record;
+        let EndpointSettings { endpoint, ip_ranges, signature, replay: _ } = stored.record;
         SettingsView { endpoint, ip_ranges, signature, changed: stored.changed.0 }
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn presentation(text: &str) -> Result<Presentation, String> {
         known.ok_or_else(|| format!("there is no kind `{kind}`: use {}", Kind::ALL.map(Kind::as_str).join(", ")))
     });
     let name = Some(name.to_owned());
-    let bare = Presentation { header: None, parameter: None, scheme: None, kinds: kinds.collect::<Result<_, _>>()? };
+    let bare = Presentation { kinds: kinds.collect::<Result<_, _>>()?, ..Presentation::default() };
     match place {
         "header" => Ok(Presentation { header: name, ..bare }),
         "parameter" => Ok(Presentation { parameter: name, ..bare }),

@@ -57,6 +57,7 @@ pub(super) fn pack(parts: &Parts, peer: &Peer, out: &mut Vec<u8>) -> Result<(), 
         authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
         target: target.as_bytes(),
         headers: &fields,
+        bodiless: false,
     }
     .pack_into(out)
     .map_err(Reason::from)

@@ -13,7 +13,7 @@ use super::rows::{Columns, encode, word};
 use crate::error::StoreError;
 use crate::record::{CredentialRecord, TakenDigest};
 
-/// Rows in one statement. With 21 columns they need 2,100 parameters; SQLite takes 32,766.
+/// Rows in one statement. With 23 columns they need 2,300 parameters; SQLite takes 32,766.
 const CHUNK_ROWS: usize = 100;
 
 impl Store {
@@ -82,7 +82,7 @@ async fn add_rows(
     let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
         "INSERT INTO credential (seq, id, tenant, kind, state, expires, permission_group, ip_allowlist, endpoints,
              applications, creator, creator_rule, name, description, created_by_tenant, created_by_credential,
-             created_by_user, sealed_key, sealed_secret, created, changed) ",
+             created_by_user, sealed_key, sealed_secret, created, changed, signature_profile, signed_only) ",
     );
     let mut rows = Vec::with_capacity(numbered.len());
     for (seq, record) in numbered {
@@ -111,7 +111,9 @@ async fn add_rows(
             .push_bind(record.sealed_key.as_deref())
             .push_bind(record.sealed_secret.as_deref())
             .push_bind(stamp.at)
-            .push_bind(stamp.revision);
+            .push_bind(stamp.revision)
+            .push_bind(credential.signature_profile.as_ref().map(Id::as_str))
+            .push_bind(credential.signed_only);
     });
     match query.build().execute(&mut *tx).await {
         Ok(_) => Ok(()),
@@ -142,12 +144,13 @@ async fn add_secrets(tx: &mut SqliteConnection, numbered: &[(i64, &CredentialRec
     }
     for chunk in secrets.chunks(CHUNK_ROWS) {
         let mut query: QueryBuilder<Sqlite> =
-            QueryBuilder::new("INSERT INTO credential_secret (credential_seq, version, sha256, until) ");
+            QueryBuilder::new("INSERT INTO credential_secret (credential_seq, version, sha256, until, signing_slot) ");
         query.push_values(chunk, |mut row, (seq, secret, until)| {
             row.push_bind(*seq)
                 .push_bind(i64::from(secret.version))
                 .push_bind(secret.sha256.as_bytes().as_slice())
-                .push_bind(*until);
+                .push_bind(*until)
+                .push_bind(secret.signing_slot.map(i64::from));
         });
         match query.build().execute(&mut *tx).await {
             Ok(_) => {}

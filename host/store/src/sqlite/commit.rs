@@ -145,10 +145,10 @@ async fn put_settings(
     stamp: Stamp,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO setting (tenant, service, endpoint, ip_ranges, signature, created, changed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO setting (tenant, service, endpoint, ip_ranges, signature, created, changed, replay)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (tenant, service, endpoint) DO UPDATE SET ip_ranges = excluded.ip_ranges,
-             signature = excluded.signature, changed = excluded.changed",
+             signature = excluded.signature, changed = excluded.changed, replay = excluded.replay",
     )
     .bind(tenant.as_str())
     .bind(settings.endpoint.service.as_str())
@@ -157,6 +157,7 @@ async fn put_settings(
     .bind(word(settings.signature)?)
     .bind(stamp.at)
     .bind(stamp.revision)
+    .bind(word(settings.replay)?)
     .execute(tx)
     .await?;
     Ok(())

@@ -117,15 +117,16 @@ async fn put_row(tx: &mut SqliteConnection, record: &CredentialRecord, stamp: St
     let row = sqlx::query(
         "INSERT INTO credential (id, tenant, kind, state, expires, permission_group, ip_allowlist, endpoints,
              applications, creator, creator_rule, name, description, created_by_tenant, created_by_credential,
-             created_by_user, sealed_key, sealed_secret, created, changed, terms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
+             created_by_user, sealed_key, sealed_secret, created, changed, terms, signature_profile, signed_only)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, expires = excluded.expires,
              permission_group = excluded.permission_group, ip_allowlist = excluded.ip_allowlist,
              endpoints = excluded.endpoints, applications = excluded.applications, creator = excluded.creator,
              creator_rule = excluded.creator_rule, name = excluded.name, description = excluded.description,
              created_by_tenant = excluded.created_by_tenant, created_by_credential = excluded.created_by_credential,
              created_by_user = excluded.created_by_user, sealed_key = excluded.sealed_key,
-             sealed_secret = excluded.sealed_secret, changed = excluded.changed, terms = excluded.terms
+             sealed_secret = excluded.sealed_secret, changed = excluded.changed, terms = excluded.terms,
+             signature_profile = excluded.signature_profile, signed_only = excluded.signed_only
              WHERE deleted = 0 AND tenant = excluded.tenant AND kind = excluded.kind
          RETURNING seq",
     )
@@ -150,6 +151,8 @@ async fn put_row(tx: &mut SqliteConnection, record: &CredentialRecord, stamp: St
     .bind(stamp.at)
     .bind(stamp.revision)
     .bind(record.terms.as_ref().map(encode).transpose()?)
+    .bind(credential.signature_profile.as_ref().map(Id::as_str))
+    .bind(credential.signed_only)
     .fetch_optional(tx)
     .await?;
     match row {
@@ -159,14 +162,17 @@ async fn put_row(tx: &mut SqliteConnection, record: &CredentialRecord, stamp: St
 }
 
 async fn put_secret(tx: &mut SqliteConnection, seq: i64, secret: &SecretVersion) -> Result<(), StoreError> {
-    let insert =
-        sqlx::query("INSERT INTO credential_secret (credential_seq, version, sha256, until) VALUES (?1, ?2, ?3, ?4)")
-            .bind(seq)
-            .bind(i64::from(secret.version))
-            .bind(secret.sha256.as_bytes().as_slice())
-            .bind(expiry(secret.until)?)
-            .execute(tx)
-            .await;
+    let query = sqlx::query(
+        "INSERT INTO credential_secret (credential_seq, version, sha256, until, signing_slot) VALUES (?1, ?2, ?3, ?4, ?5)",
+    );
+    let insert = query
+        .bind(seq)
+        .bind(i64::from(secret.version))
+        .bind(secret.sha256.as_bytes().as_slice())
+        .bind(expiry(secret.until)?)
+        .bind(secret.signing_slot.map(i64::from))
+        .execute(tx)
+        .await;
     match insert {
         Ok(_) => Ok(()),
         Err(error) if fault::is_duplicate(&error) => Err(StoreError::DuplicateDigest),
@@ -245,14 +251,18 @@ fn credential(row: &Columns<'_>) -> Result<Credential, StoreError> {
         applications: row.json("applications")?,
         creator: row.maybe_id("creator")?,
         creator_rule: row.word("creator_rule")?,
+        signature_profile: row.maybe_id("signature_profile")?,
+        signed_only: row.get("signed_only")?,
     })
 }
 
 fn secrets(row: &Columns<'_>) -> Result<Vec<SecretVersion>, StoreError> {
-    let versions: Vec<(u16, SecretDigest, Option<u64>)> = row.json("secrets")?;
+    let versions: Vec<(u16, SecretDigest, Option<u64>, Option<u32>)> = row.json("secrets")?;
     let until = |seconds| UnixTime::from_secs(seconds).map(Expiry::at).ok_or_else(|| row.damaged("until", "no time"));
     versions
         .into_iter()
-        .map(|(version, sha256, seconds)| Ok(SecretVersion { version, sha256, until: seconds.map(until).transpose()? }))
+        .map(|(version, sha256, seconds, signing_slot)| {
+            Ok(SecretVersion { version, sha256, until: seconds.map(until).transpose()?, signing_slot })
+        })
         .collect()
 }

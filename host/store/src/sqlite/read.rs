@@ -237,6 +237,7 @@ pub(super) fn setting(row: &Columns<'_>) -> Result<EndpointSettings, StoreError>
         endpoint: EndpointRef { service: row.id("service")?, endpoint: row.id("endpoint")? },
         ip_ranges: row.json("ip_ranges")?,
         signature: row.word("signature")?,
+        replay: row.word("replay")?,
     })
 }
 

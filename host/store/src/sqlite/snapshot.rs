@@ -113,6 +113,8 @@ impl<'r> Line<'r> {
             creator: self.maybe_id("creator")?,
             creator_rule: self.word("creator_rule")?,
             secrets: self.secrets("secrets")?,
+            signature_profile: self.maybe_id("signature_profile")?,
+            signed_only: self.next("signed_only")? == "1",
         })
     }
 
@@ -149,14 +151,14 @@ impl<'r> Line<'r> {
     }
 
     fn time(&self, column: &str, seconds: &str) -> Result<Option<Expiry>, StoreError> {
-        if seconds.is_empty() {
+        if seconds.is_empty() || seconds == "-" {
             return Ok(None);
         }
         let seconds = seconds.parse::<u64>().map_err(|error| self.row.damaged(column, error))?;
         self.row.seconds(column, seconds).map(|time| Some(Expiry::at(time)))
     }
 
-    /// `VERSION DIGEST END`, with commas between; the end is left out where there is none.
+    /// `VERSION DIGEST END SLOT`, with commas between; `-` stands for an end and a slot that there is not.
     fn secrets(&mut self, column: &str) -> Result<Vec<SecretVersion>, StoreError> {
         let text = self.next(column)?;
         let versions = text.split(',').filter(|version| !version.is_empty()).map(|text| {
@@ -166,6 +168,10 @@ impl<'r> Line<'r> {
                 version: version.parse().map_err(|error| self.row.damaged(column, error))?,
                 sha256: SecretDigest::try_from(sha256.to_owned()).map_err(|error| self.row.damaged(column, error))?,
                 until: self.time(column, parts.next().unwrap_or_default())?,
+                signing_slot: match parts.next().unwrap_or_default() {
+                    "" | "-" => None,
+                    slot => Some(slot.parse().map_err(|error| self.row.damaged(column, error))?),
+                },
             })
         });
         versions.collect()
@@ -174,8 +180,8 @@ impl<'r> Line<'r> {
 
 const SERVICES: &str = "SELECT seq, body FROM service WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const TENANTS: &str = "SELECT * FROM tenant WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-const SETTINGS: &str =
-    "SELECT seq, tenant, service, endpoint, ip_ranges, signature FROM setting WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const SETTINGS: &str = "SELECT seq, tenant, service, endpoint, ip_ranges, signature, replay FROM setting
+     WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const APPLICATIONS: &str = "SELECT seq, tenant, id FROM application WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const GROUPS: &str = "SELECT seq, tenant, id, permissions FROM permission_group WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const USERS: &str = "SELECT seq, tenant, id, role, state, permission_group FROM person
@@ -185,8 +191,9 @@ const CREDENTIALS: &str = "SELECT max(seq) AS last, group_concat(line, char(30) 
      FROM (SELECT seq, concat_ws(char(31), id, tenant, kind, state, coalesce(expires, ''),
                   coalesce(permission_group, ''), ip_allowlist, endpoints, applications, coalesce(creator, ''),
                   creator_rule,
-                  coalesce((SELECT group_concat(concat_ws(' ', version, hex(sha256), until), ',' ORDER BY version)
-                            FROM credential_secret WHERE credential_seq = seq), '')) AS line
+                  coalesce((SELECT group_concat(concat_ws(' ', version, hex(sha256), coalesce(until, '-'), signing_slot), ',' ORDER BY version)
+                            FROM credential_secret WHERE credential_seq = seq), ''),
+                  coalesce(signature_profile, ''), signed_only) AS line
            FROM credential WHERE deleted = 0 AND seq > ?1 AND seq <= ?3 ORDER BY seq LIMIT ?2)";
 /// What stands between two lines.
 const RECORD_SEPARATOR: char = '\u{1e}';

@@ -248,6 +248,7 @@ mod tests {
             endpoint: "shop/events".to_owned().try_into().unwrap(),
             ip_ranges: Vec::new(),
             signature: Default::default(),
+            replay: Default::default(),
         };
         // References are checked when the transaction is committed.
         dangling.writes.push(Write::PutSettings { tenant, settings });

@@ -17,7 +17,12 @@ async fn credentials_that_are_added_at_once_are_as_those_that_are_put() {
     records[7] = expiring(records[7].clone(), 5 * DAY);
     records[8].credential.ip_allowlist = cidrs(&["192.0.2.0/24"]);
     records[9].credential.endpoints = vec![endpoint("shop/events"), endpoint("shop/orders")];
-    records[10].credential.secrets.push(SecretVersion { version: 2, sha256: digest(77_777), until: None });
+    records[10].credential.secrets.push(SecretVersion {
+        version: 2,
+        sha256: digest(77_777),
+        until: None,
+        signing_slot: None,
+    });
     records[11].sealed_key = Some(vec![1, 2, 3]);
     commit(&store, vec![Write::AddCredentials(records.clone())]).await.unwrap();
     let filter = CredentialFilter::all(id("acme"), Kind::Tenant);

@@ -46,7 +46,13 @@ async fn a_new_store_holds_what_it_was_given() {
 #[tokio::test]
 async fn the_installation_can_be_replaced() {
     let Sandbox { store, folder: _folder } = Sandbox::empty().await;
-    let installation = Installation { clock_skew_s: 1, max_staleness_s: u32::MAX, trusted_proxies: Vec::new() };
+    let installation = Installation {
+        clock_skew_s: 1,
+        max_staleness_s: u32::MAX,
+        trusted_proxies: Vec::new(),
+        signature_profiles: Vec::new(),
+        token_keys: Vec::new(),
+    };
     let revision = commit(&store, vec![Write::PutInstallation(installation.clone())]).await.unwrap();
     let expected = Stored { record: installation, changed: revision, created: at(1000) };
     assert_eq!(store.installation().await.unwrap(), expected);
@@ -157,8 +163,8 @@ async fn a_credential_round_trips_with_everything_it_can_have() {
     credential.kind = Kind::Management;
     credential.expires = Some(Expiry::at(at(9_000_000_000)));
     credential.secrets = vec![
-        SecretVersion { version: 1, sha256: digest(1), until: Some(Expiry::at(at(5))) },
-        SecretVersion { version: 2, sha256: digest(2), until: None },
+        SecretVersion { version: 1, sha256: digest(1), until: Some(Expiry::at(at(5))), signing_slot: None },
+        SecretVersion { version: 2, sha256: digest(2), until: None, signing_slot: None },
     ];
     credential.group = Some(id("crm"));
     credential.ip_allowlist = cidrs(&["192.0.2.1", "2001:db8::/64"]);
@@ -270,7 +276,7 @@ async fn a_change_that_fails_leaves_nothing_behind() {
 async fn two_versions_of_one_credential_cannot_have_one_digest() {
     let Sandbox { store, folder: _folder } = Sandbox::with_tenants().await;
     let mut record = key("acme", "k1", 1);
-    record.credential.secrets.push(SecretVersion { version: 2, sha256: digest(1), until: None });
+    record.credential.secrets.push(SecretVersion { version: 2, sha256: digest(1), until: None, signing_slot: None });
     let failed = commit(&store, vec![Write::PutCredential(record)]).await;
     assert!(matches!(failed, Err(StoreError::DuplicateDigest)));
 }

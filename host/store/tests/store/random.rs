@@ -156,7 +156,7 @@ impl Random {
         let credential = &mut record.credential;
         if self.below(3) == 0 {
             let sha256 = digest(number * 4 + self.below(4));
-            credential.secrets.push(SecretVersion { version: 2, sha256, until: None });
+            credential.secrets.push(SecretVersion { version: 2, sha256, until: None, signing_slot: None });
         }
         credential.group = (self.below(2) == 0).then(|| id(group));
         credential.endpoints = endpoints.iter().map(|name| endpoint(name)).collect();

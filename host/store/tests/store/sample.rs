@@ -135,7 +135,12 @@ pub(crate) fn service(name: &str, tenant: Option<&str>) -> ServiceRecord {
 }
 
 pub(crate) fn settings(name: &str, signature: SignatureMode) -> EndpointSettings {
-    EndpointSettings { endpoint: endpoint(name), ip_ranges: cidrs(&["192.0.2.0/24", "2001:db8::/32"]), signature }
+    EndpointSettings {
+        endpoint: endpoint(name),
+        ip_ranges: cidrs(&["192.0.2.0/24", "2001:db8::/32"]),
+        signature,
+        replay: Default::default(),
+    }
 }
 
 pub(crate) fn group(tenant: &str, name: &str, endpoints: &[&str]) -> GroupRecord {
@@ -168,13 +173,15 @@ pub(crate) fn key(tenant: &str, name: &str, secret: u64) -> CredentialRecord {
         kind: Kind::Tenant,
         state: CredentialState::Active,
         expires: None,
-        secrets: vec![SecretVersion { version: 1, sha256: digest(secret), until: None }],
+        secrets: vec![SecretVersion { version: 1, sha256: digest(secret), until: None, signing_slot: None }],
         group: None,
         ip_allowlist: Vec::new(),
         endpoints: Vec::new(),
         applications: Vec::new(),
         creator: None,
         creator_rule: Default::default(),
+        signature_profile: None,
+        signed_only: false,
     };
     CredentialRecord {
         credential,

@@ -1,5 +1,7 @@
 //! What must hold of a document before it can become a policy.
 
+mod proof;
+
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::hash::Hash;
@@ -44,6 +46,7 @@ const TAKEN_HEADERS: [&str; 13] = [
 pub(super) fn source(source: &Source) -> Result<(), Vec<Fault>> {
     let mut check = Check::default();
     let known = Known::of(source);
+    check.installation(&source.installation);
     check.records(&source.services, &source.tenants, &source.groups, &source.users, &source.credentials, Some(&known));
     check.unique("application", source.applications.iter().map(|app| (&app.tenant, &app.id)), slashed);
     for application in &source.applications {
@@ -71,6 +74,9 @@ pub(super) fn delta(delta: &Delta) -> Result<(), Vec<Fault>> {
     }
     if delta.format != SOURCE_FORMAT {
         check.fault("format", format!("it is {}, this build reads format {SOURCE_FORMAT}", delta.format));
+    }
+    if let Some(installation) = &delta.installation {
+        check.installation(installation);
     }
     let removed = &delta.removed;
     let hosts = delta.routes.iter().map(|route| &route.host).chain(&removed.routes);
@@ -115,6 +121,7 @@ struct Known<'s> {
     groups: HashSet<(&'s Id, &'s Id)>,
     users: HashSet<(&'s Id, &'s Id)>,
     applications: HashSet<(&'s Id, &'s Id)>,
+    profiles: HashSet<&'s Id>,
 }
 
 impl<'s> Known<'s> {
@@ -132,6 +139,7 @@ impl<'s> Known<'s> {
             groups: source.groups.iter().map(|group| (&group.tenant, &group.id)).collect(),
             users: source.users.iter().map(|user| (&user.tenant, &user.id)).collect(),
             applications: source.applications.iter().map(|app| (&app.tenant, &app.id)).collect(),
+            profiles: source.installation.signature_profiles.iter().map(|profile| &profile.id).collect(),
         }
     }
 }
@@ -171,6 +179,7 @@ impl Check {
         }
         for tenant in tenants {
             let at = format!("tenant `{}`", tenant.id);
+            self.issuer(&at, tenant.token_issuer.as_deref());
             self.endpoints(&at, tenant.endpoints.iter().map(|setting| &setting.endpoint), known);
         }
         for group in groups {
@@ -250,7 +259,7 @@ impl Check {
                 None
             }
         };
-        self.accepted(&at, &service.accept);
+        self.accepted(&at, &service.accept, known);
         let ids = service.endpoints.iter().map(|endpoint| (&service.id, &endpoint.id));
         self.unique("endpoint", ids, slashed);
         for endpoint in &service.endpoints {
@@ -278,7 +287,7 @@ impl Check {
         self.faults.truncate(MAX_FAULTS);
     }
 
-    fn accepted(&mut self, at: &str, accepted: &[Presentation]) {
+    fn accepted(&mut self, at: &str, accepted: &[Presentation], known: Option<&Known<'_>>) {
         if accepted.is_empty() {
             self.fault(at, "`accept` is empty, so no credential could be presented");
         }
@@ -290,16 +299,8 @@ impl Check {
             if presentation.kinds.is_empty() {
                 self.fault(at, "an entry of `accept` has no `kinds`");
             }
-            let place = match (&presentation.header, &presentation.parameter, &presentation.scheme) {
-                (Some(name), None, None) => name.to_ascii_lowercase(),
-                (None, Some(name), None) => format!("?{}", name.to_ascii_lowercase()),
-                (None, None, Some(name)) => format!("{} ", name.to_ascii_lowercase()),
-                _ => {
-                    self.fault(at, "an entry of `accept` needs exactly one of `header`, `parameter` and `scheme`");
-                    continue;
-                }
-            };
-            let name = place.trim_matches(['?', ' ']);
+            let Some(place) = self.place(at, presentation, known) else { continue };
+            let name = place.trim_matches(['?', ' ', '=']);
             let plain = !name.is_empty()
                 && name.len() <= MAX_NAME_BYTES
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -353,14 +354,20 @@ impl Check {
         }
         let kind = credential.kind;
         let (tenant_keys, management_keys) = ([Kind::Tenant].as_slice(), [Kind::Management].as_slice());
-        let of_persons = [Kind::Management, Kind::Session].as_slice();
+        let of_persons = [Kind::Management, Kind::Personal, Kind::Session].as_slice();
+        let with_endpoints = [Kind::Management, Kind::Session].as_slice();
+        let workspace_keys = [Kind::Workspace].as_slice();
+        let is_signing = credential.secrets.iter().any(|secret| secret.signing_slot.is_some());
         let fields = [
             ("group", credential.group.is_some(), tenant_keys),
             ("ip_allowlist", !credential.ip_allowlist.is_empty(), tenant_keys),
-            ("endpoints", !credential.endpoints.is_empty(), of_persons),
+            ("endpoints", !credential.endpoints.is_empty(), with_endpoints),
             ("applications", !credential.applications.is_empty(), management_keys),
             ("creator", credential.creator.is_some(), of_persons),
             ("creator_rule", credential.creator_rule != CreatorRule::default(), management_keys),
+            ("signature_profile", credential.signature_profile.is_some(), workspace_keys),
+            ("signed_only", credential.signed_only, workspace_keys),
+            ("signing_slot", is_signing, workspace_keys),
         ];
         for (field, given, of) in fields {
             if given && !of.contains(&kind) {
@@ -369,7 +376,7 @@ impl Check {
             }
         }
         match kind {
-            Kind::Workspace => {}
+            Kind::Workspace => self.signing(&at, credential, known),
             Kind::Tenant => match &credential.group {
                 None => self.fault(&at, "a tenant key needs a `group`"),
                 Some(group) => {
@@ -386,12 +393,13 @@ impl Check {
                 }
                 self.endpoints(&at, credential.endpoints.iter(), known);
             }
-            Kind::Personal | Kind::Client => {
-                self.fault(
-                    &at,
-                    format!("{kind} credentials are proven by tokens, which this version does not check yet"),
-                );
-            }
+            Kind::Personal => match &credential.creator {
+                None => self.fault(&at, "a personal key needs as its `creator` the person whose it is"),
+                Some(user) => {
+                    self.known(&at, "user", user, known.is_none_or(|known| known.users.contains(&(tenant, user))));
+                }
+            },
+            Kind::Client => {}
         }
     }
 
