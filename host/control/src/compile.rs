@@ -89,7 +89,7 @@ struct Present<'p> {
 }
 
 /// The whole policy as of a snapshot.
-pub(crate) fn source(snapshot: Snapshot) -> Source {
+pub(crate) fn source(snapshot: Snapshot, checkpoint: Option<String>) -> Source {
     let catalogue = Catalogue::new(snapshot.services);
     let mut settings: BTreeMap<Id, Vec<EndpointSettings>> = BTreeMap::new();
     for (tenant, of_endpoint) in snapshot.settings {
@@ -144,7 +144,7 @@ pub(crate) fn source(snapshot: Snapshot) -> Source {
         groups: snapshot.groups.into_iter().map(|stored| group(stored, &catalogue)).collect(),
         credentials,
         services: catalogue.services.into_values().collect(),
-        checkpoint: None,
+        checkpoint,
     }
 }
 

@@ -42,6 +42,7 @@ mod rekey;
 mod seal;
 mod secret;
 mod view;
+mod witness;
 
 pub use audit::{AuditRetention, AuditVerification, CheckpointState, PublicKey, has_signed};
 pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints, admin_service};
@@ -65,7 +66,9 @@ pub use recover::OtherKeys;
 pub use redact::{FailedCall, MAX_KEPT_BODY_BYTES, Redactor, WireBody, WireMessage};
 pub use rekey::{RekeyError, Rekeyed, rekey};
 pub use seal::SealError;
+
 pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
+pub use witness::CheckpointLine;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -85,6 +88,7 @@ use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
 use crate::idempotency::InProgress;
 use crate::seal::Sealer;
+use crate::witness::Witness;
 
 /// The database within the data folder.
 pub const DATABASE: &str = "portcullis.db";
@@ -111,6 +115,7 @@ pub struct Control {
     engine: Arc<Engine>,
     sealer: Sealer,
     seal: Seal,
+    witness: Witness,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
     /// Held while a base is compiled: two at once would need the memory twice, and the older would be of no use.
@@ -156,6 +161,10 @@ impl Control {
         let store = Store::open(&data.join(DATABASE), &fresh).await?;
         // After the store, whose lock keeps a second process from making another key.
         let Unlocked { sealer, seal, .. } = unlock(&store, source).await?;
+        let witness = Witness::default();
+        if let Some(checkpoint) = store.checkpoint().await? {
+            witness.take_note(&checkpoint, &seal.public);
+        }
         let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
         let error_log = watch::Sender::new(ErrorLogRules::read(&store, &lane.catalogue).await?);
@@ -164,6 +173,7 @@ impl Control {
             engine,
             sealer,
             seal,
+            witness,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
             error_log,
@@ -250,8 +260,9 @@ impl Control {
     async fn load_alone(&self, _loading: &mut MutexGuard<'_, ()>) -> Result<(), Failed> {
         let snapshot = self.store.snapshot().await?;
         let engine = Arc::clone(&self.engine);
+        let checkpoint = self.witness.for_base();
         let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {
-            let base = policy::build(&compile::source(snapshot))?;
+            let base = policy::build(&compile::source(snapshot, checkpoint))?;
             Ok(engine.load(base.into())?)
         });
         let revision = loaded.await.map_err(|_| Failed::Interrupted)??;

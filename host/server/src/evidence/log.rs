@@ -134,11 +134,11 @@ impl<'w> Log<'w> {
             let line: Line = serde_json::from_slice(&text).map_err(|_| no_line())?;
             match (line, &mut log) {
                 (Line::Export(line), None) if export.is_none() => {
-                    readable(line.format, from)?;
+                    readable(line.format(), from)?;
                     export = Some(line.tenant);
                 }
                 (Line::Checkpoint(line), None) => {
-                    readable(line.format, from)?;
+                    readable(line.format(), from)?;
                     let is_export = export.is_some();
                     let begun = Log::new(&line, export.take().flatten(), witness).ok_or_else(no_line)?;
                     log = Some(Log { is_export, ..begun });
