@@ -6,6 +6,7 @@ use portcullis_model::policy::{Accept, Credential, Place, Policy, Service, Tenan
 use portcullis_model::verdict::Reason;
 use sha2::{Digest as _, Sha256};
 
+use crate::client_secret;
 use crate::normalise::Request;
 use crate::trace::{Check, Outcome, Trace};
 
@@ -29,13 +30,41 @@ pub(crate) fn authenticate<'p>(
     trace: &mut impl Trace,
 ) -> Result<Verified<'p>, Reason> {
     let Some(presented) = request.presented(service)? else { return Err(Reason::CredentialMissing) };
-    match presented.accept.place {
-        Place::Header | Place::Parameter | Place::Scheme => {}
-        Place::Signature => return Err(Reason::SignatureMalformed),
-        Place::Token => return Err(Reason::TokenMalformed),
-        Place::Client => return Err(Reason::ClientMalformed),
+    let (key, accept) = (&presented.key, presented.accept);
+    let verified = match accept.place {
+        Place::Header | Place::Parameter | Place::Scheme => plain_key(key, accept, policy, service),
+        Place::Signature => Err(Reason::SignatureMalformed),
+        Place::Token => Err(Reason::TokenMalformed),
+        Place::Client => client_secret::client(key, accept, policy, service),
+    }?;
+    trace.step(Check::Credential, Outcome::Pass, || {
+        let Verified { credential, tenant, kind, .. } = &verified;
+        let (id, tenant) = (credential.id().unwrap_or("?"), tenant.id().unwrap_or("?"));
+        format!("{kind} key `{id}` of tenant `{tenant}`, from {}", place(accept))
+    });
+    Ok(verified)
+}
+
+#[inline(always)]
+fn plain_key<'p>(
+    key: &[u8],
+    accept: Accept<'p>,
+    policy: &'p Policy,
+    service: &Service<'p>,
+) -> Result<Verified<'p>, Reason> {
+    let credential = policy.credential(&digest(key)?)?.ok_or(Reason::CredentialUnknown)?;
+    if !accept.takes(credential.kind()?) {
+        return Err(Reason::CredentialMisplaced);
     }
-    let key = &presented.key;
+    if credential.is_signed_only() {
+        return Err(Reason::SignedOnly);
+    }
+    proven(credential, Proof::Key, accept, service)
+}
+
+/// The digest of a key, where it has the form of one.
+#[inline(always)]
+pub(crate) fn digest(key: &[u8]) -> Result<SecretDigest, Reason> {
     // Every key that was ever made is of visible ASCII. Two keys that a client joined with a comma and a space are not.
     if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().fold(true, |all, b| all & b.is_ascii_graphic()) {
         return Err(Reason::CredentialMalformed);
@@ -44,24 +73,22 @@ pub(crate) fn authenticate<'p>(
     if key_shape(key) == KeyShape::Mistyped {
         return Err(Reason::CredentialMalformed);
     }
-    let digest = SecretDigest::new(Sha256::digest(key).into());
-    let credential = policy.credential(&digest)?.ok_or(Reason::CredentialUnknown)?;
-    let kind = credential.kind()?;
-    if !presented.accept.takes(kind) {
-        return Err(Reason::CredentialMisplaced);
-    }
-    if credential.is_signed_only() {
-        return Err(Reason::SignedOnly);
-    }
+    Ok(SecretDigest::new(Sha256::digest(key).into()))
+}
+
+/// A credential that has been proven, where its tenant may use the service at all.
+#[inline(always)]
+pub(crate) fn proven<'p>(
+    credential: Credential<'p>,
+    proof: Proof,
+    accept: Accept<'p>,
+    service: &Service<'p>,
+) -> Result<Verified<'p>, Reason> {
     let tenant = credential.tenant()?.ok_or(Reason::TenantUnknown)?;
     if !service.serves(&tenant)? {
         return Err(Reason::CredentialForeign);
     }
-    trace.step(Check::Credential, Outcome::Pass, || {
-        let (id, tenant) = (credential.id().unwrap_or("?"), tenant.id().unwrap_or("?"));
-        format!("{kind} key `{id}` of tenant `{tenant}`, from {}", place(presented.accept))
-    });
-    Ok(Verified { credential, tenant, kind, proof: Proof::Key, accept: Some(presented.accept) })
+    Ok(Verified { kind: credential.kind()?, credential, tenant, proof, accept: Some(accept) })
 }
 
 fn place(accept: Accept<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use portcullis_model::facts::SignatureState;
+use portcullis_model::facts::{Proof, SignatureState};
 use portcullis_model::method::Method;
 use portcullis_model::policy::{Creator, Endpoint, Grant, Matched, NoMatch, Ranges, Service, SignatureMode};
 use portcullis_model::time::UnixTime;
@@ -153,6 +153,14 @@ fn permission<'p>(
     // An endpoint was matched, so the method is one that endpoints have.
     let method = question.method.ok_or(Reason::MethodNotAllowed)?;
     let endpoint = &matched.endpoint;
+    let is_client = question.verified.proof == Proof::Client;
+    if is_client != endpoint.is_token_endpoint()? {
+        return Err(Reason::NotATokenEndpoint);
+    }
+    if is_client {
+        trace.step(Check::Permission, Outcome::Pass, || "a client may ask for tokens".to_owned());
+        return Ok(());
+    }
     match grant {
         Grant::Workspace => trace.step(Check::Permission, Outcome::Pass, || "the whole tenant".to_owned()),
         Grant::Tenant { group, .. } => {

@@ -9,6 +9,7 @@
 mod authenticate;
 mod authorize;
 mod client;
+mod client_secret;
 mod gate;
 mod normalise;
 mod trace;

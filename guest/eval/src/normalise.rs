@@ -298,7 +298,7 @@ fn refused_character(byte: u8) -> Reason {
 }
 
 /// The byte that the `%` at this place stands for.
-fn percent(bytes: &[u8], at: usize) -> Option<u8> {
+pub(crate) fn percent(bytes: &[u8], at: usize) -> Option<u8> {
     let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     Some((digit(at + 1)? << 4) | digit(at + 2)?)
 }
@@ -323,7 +323,7 @@ fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes a form-encoded value, where `+` is a space.
-fn form_decoded(value: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn form_decoded(value: &[u8]) -> Cow<'_, [u8]> {
     if !value.iter().any(|b| *b == b'%' || *b == b'+') {
         return Cow::Borrowed(value);
     }
