@@ -4,9 +4,10 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use portcullis_model::head::{MAX_HEADERS, RequestHead};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 /// The connection's other end where a case names none.
 const USUAL_PEER: &str = "192.0.2.10";
@@ -25,6 +26,8 @@ pub struct Request {
     pub target: Vec<u8>,
     /// The header fields in order.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The SHA-256 of the body, as a host gives it that was asked for it; without one there is no body.
+    pub body_digest: Option<Vec<u8>>,
     /// The capture that it comes from.
     pub capture: Option<String>,
 }
@@ -40,6 +43,7 @@ pub(super) struct Written {
     secure: Option<bool>,
     peer: Option<IpAddr>,
     headers: Option<Vec<Header>>,
+    body: Option<Text>,
 }
 
 /// Bytes: a text, or parts one after the other.
@@ -114,6 +118,7 @@ impl Request {
             authority: written.authority.map(|authority| authority.bytes()).transpose()?,
             target: written.target.context("a request needs a `target`")?.bytes()?,
             headers,
+            body_digest: written.body.map(|body| Ok::<_, Error>(Sha256::digest(body.bytes()?).to_vec())).transpose()?,
             capture: None,
         })
     }
@@ -137,6 +142,7 @@ impl Request {
                 .iter()
                 .map(|field| (field.name.as_bytes().to_vec(), field.value.to_vec()))
                 .collect(),
+            body_digest: None,
             capture: Some(name.to_owned()),
         })
     }
@@ -155,7 +161,8 @@ impl Request {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        let mut out = vec![1, u8::from(self.secure) | (u8::from(self.authority.is_some()) << 1)];
+        let bodiless = u8::from(self.body_digest.is_none()) << 2;
+        let mut out = vec![1, u8::from(self.secure) | (u8::from(self.authority.is_some()) << 1) | bodiless];
         out.extend(u16::try_from(self.headers.len())?.to_le_bytes());
         out.extend(peer.octets());
         for text in [&self.method, authority, &self.target, &names] {
@@ -185,7 +192,7 @@ impl Request {
             authority: self.authority.as_deref(),
             target: &self.target,
             headers: &headers,
-            bodiless: false,
+            bodiless: self.body_digest.is_none(),
         };
         Ok(head.pack()?)
     }
