@@ -7,7 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, Error, Result, bail, ensure};
 use portcullis_model::head::{MAX_HEADERS, RequestHead};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
+
+use crate::minter::minter;
 
 /// The connection's other end where a case names none.
 const USUAL_PEER: &str = "192.0.2.10";
@@ -60,6 +63,7 @@ enum Part {
     Plain(String),
     Repeated(RepeatedText),
     Bytes(Hex),
+    Token(SignedToken),
 }
 
 #[derive(Deserialize)]
@@ -74,6 +78,50 @@ struct RepeatedText {
 #[serde(deny_unknown_fields)]
 struct Hex {
     hex: String,
+}
+
+/// An access token, signed when the case is read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignedToken {
+    token: TokenParts,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenParts {
+    /// The key that signs, see [`minter`]. The header names it too, unless the case says otherwise.
+    key: String,
+    /// Members that the header has beside or in place of the usual ones; null takes one away.
+    #[serde(default)]
+    header: Map<String, Value>,
+    /// Claims likewise.
+    #[serde(default)]
+    claims: Map<String, Value>,
+}
+
+impl TokenParts {
+    fn sign(&self) -> Result<String> {
+        let minter = minter(&self.key)?;
+        // Issued five minutes before 2026-11-21T09:00:00Z, for twenty.
+        let usual = serde_json::json!({
+            "iss": "https://acme.shop.example", "sub": "cl-acme-01", "client_id": "cl-acme-01", "aud": ["shop"],
+            "scope": "events.read", "iat": 1_795_251_300, "exp": 1_795_252_500, "jti": "t-1", "secret_version": 1,
+        });
+        let with = |usual: Value, changes: &Map<String, Value>| {
+            let Value::Object(mut members) = usual else { return Map::new() };
+            for (name, value) in changes {
+                if value.is_null() {
+                    members.remove(name);
+                } else {
+                    members.insert(name.clone(), value.clone());
+                }
+            }
+            members
+        };
+        let (header, claims) = (with(minter.header(), &self.header), with(usual, &self.claims));
+        Ok(minter.sign(&Value::Object(header).to_string(), &Value::Object(claims).to_string()))
+    }
 }
 
 /// A header field, or one that stands several times.
@@ -225,6 +273,7 @@ impl Text {
                 Part::Plain(text) => bytes.extend_from_slice(text.as_bytes()),
                 Part::Repeated(RepeatedText { repeat, times }) => bytes.extend(repeat.repeat(*times).into_bytes()),
                 Part::Bytes(Hex { hex }) => bytes.extend(unhex(hex)?),
+                Part::Token(SignedToken { token }) => bytes.extend(token.sign()?.into_bytes()),
             }
         }
         Ok(bytes)
