@@ -134,7 +134,7 @@ impl<'w> Log<'w> {
             let line: Line = serde_json::from_slice(&text).map_err(|_| no_line())?;
             match (line, &mut log) {
                 (Line::Export(line), None) if export.is_none() => {
-                    readable(line.format(), from)?;
+                    readable(line.format, from)?;
                     export = Some(line.tenant);
                 }
                 (Line::Checkpoint(line), None) => {
