@@ -42,6 +42,7 @@ mod policy;
 mod proxy;
 mod raw;
 mod recover;
+mod replays;
 mod report;
 mod request;
 mod sandbox;
