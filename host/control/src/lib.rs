@@ -16,6 +16,7 @@
 //! | [`import`] | keys of another system |
 //! | [`idempotency`] | creations that may be repeated |
 //! | [`catalogue`] | the admin API as a service, presets |
+//! | [`token`] | access tokens: the keys that sign them, and their issue |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
 //! | [`master_key`], [`rekey`] | what secrets are sealed under |
 //! | [`audit`] | the audit signed, checked, and kept short |
@@ -41,6 +42,7 @@ mod redact;
 mod rekey;
 mod seal;
 mod secret;
+mod token;
 mod view;
 
 pub use audit::{AuditRetention, AuditVerification, CheckpointState, PublicKey, has_signed};
@@ -49,7 +51,7 @@ pub use change::{Done, Issued, Repetition};
 pub use command::{
     Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewClient, NewGroup, NewManagementKey,
     NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, RulesEdit, ServiceEdit, SettingsOf,
-    TenantEdit, TenantKeyEdit, UserEdit, key_name,
+    Takeover, TenantEdit, TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
 pub use error_log::ErrorLogRules;
@@ -65,6 +67,10 @@ pub use recover::OtherKeys;
 pub use redact::{FailedCall, MAX_KEPT_BODY_BYTES, Redactor, WireBody, WireMessage};
 pub use rekey::{RekeyError, Rekeyed, rekey};
 pub use seal::SealError;
+pub use token::{
+    Asked, Claimed, Counted, IssuedToken, JWKS_MAX_AGE_S, JWKS_PATH, ProvenClient, PUBLISHED_AHEAD_S, TOKEN_PATH, TokenDesk,
+    TokenError, TokenErrorCode, TokenKeyError, TokenKeyRole, TokenKeyView, TokenSettings, TokenWriter, Unanswered, is_issuer_url,
+};
 pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
 
 use std::collections::BTreeMap;
@@ -85,6 +91,7 @@ use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
 use crate::idempotency::InProgress;
 use crate::seal::Sealer;
+use crate::token::Tokens;
 
 /// The database within the data folder.
 pub const DATABASE: &str = "portcullis.db";
@@ -111,6 +118,7 @@ pub struct Control {
     engine: Arc<Engine>,
     sealer: Sealer,
     seal: Seal,
+    tokens: Tokens,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
     /// Held while a base is compiled: two at once would need the memory twice, and the older would be of no use.
@@ -136,10 +144,10 @@ impl Control {
         deliver: Deliver,
     ) -> Result<Arc<Control>, StartError> {
         let source = MasterKeySource::File(data.join(MASTER_KEY));
-        Control::open_under(&source, data, engine, clock, deliver).await
+        Control::open_under(&source, data, engine, clock, deliver, TokenSettings::default()).await
     }
 
-    /// The same, with the master key from elsewhere.
+    /// The same, with the master key from elsewhere, and tokens as the configuration has them.
     ///
     /// # Errors
     /// Any [`StartError`]; nothing is in force then.
@@ -149,6 +157,7 @@ impl Control {
         engine: Arc<Engine>,
         clock: fn() -> UnixTime,
         deliver: Deliver,
+        tokens: TokenSettings,
     ) -> Result<Arc<Control>, StartError> {
         let mut seed = [0; 16];
         rand::rng().fill_bytes(&mut seed);
@@ -159,11 +168,13 @@ impl Control {
         let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
         let error_log = watch::Sender::new(ErrorLogRules::read(&store, &lane.catalogue).await?);
+        let tokens = Tokens::new(tokens, &store);
         let control = Arc::new(Control {
             store,
             engine,
             sealer,
             seal,
+            tokens,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
             error_log,
@@ -175,7 +186,10 @@ impl Control {
             stopped: watch::Sender::new(None),
         });
         control.load().await?;
-        control.found(&mut *control.lane.lock().await).await?;
+        let mut lane = control.lane.lock().await;
+        control.found(&mut lane).await?;
+        control.found_token_keys(&mut lane).await?;
+        drop(lane);
         control.keep_checkpoint().await;
         Ok(control)
     }
@@ -249,9 +263,9 @@ impl Control {
     /// The same, for whoever holds the lock.
     async fn load_alone(&self, _loading: &mut MutexGuard<'_, ()>) -> Result<(), Failed> {
         let snapshot = self.store.snapshot().await?;
-        let engine = Arc::clone(&self.engine);
+        let (engine, issuer) = (Arc::clone(&self.engine), self.tokens.issuer.clone());
         let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {
-            let base = policy::build(&compile::source(snapshot))?;
+            let base = policy::build(&compile::source(snapshot, &issuer))?;
             Ok(engine.load(base.into())?)
         });
         let revision = loaded.await.map_err(|_| Failed::Interrupted)??;

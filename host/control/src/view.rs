@@ -193,7 +193,7 @@ impl TenantView<'_> {
     /// What the tenant has set for one endpoint, which may be named by an alias.
     pub async fn settings_of(&self, name: &EndpointRef) -> Result<Stored<EndpointSettings>, CommandError> {
         let service = self.control.store.service(&name.service).await?.map(|stored| stored.record.service);
-        let stable = Catalogue::new(service).stable(name);
+        let stable = Catalogue::new(service.map(|service| (service, None))).stable(name);
         let of_it = self.settings().await?.into_iter().find(|stored| stored.record.endpoint == stable);
         found(of_it, "settings for endpoint", name)
     }

@@ -17,6 +17,7 @@ mod read;
 mod rows;
 mod sealed;
 mod snapshot;
+mod tokens;
 mod usage;
 mod writer;
 
