@@ -183,6 +183,7 @@ impl Control {
             tracing::error!(tenant = %chain.tenant, fault, "the audit was changed and is not signed further");
         }
         if is_new {
+            self.witness.take_note(&checkpoint, &self.seal.public);
             // Whoever keeps the log elsewhere has a witness in it.
             let digest = base16ct::lower::encode_string(&checkpoint.digest());
             tracing::info!(number = checkpoint.number, revision = %checkpoint.revision, digest, "audit checkpoint");

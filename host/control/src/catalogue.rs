@@ -25,7 +25,7 @@ struct AdminEndpoint {
 pub(crate) const ENROLMENT: &str = "enrolment";
 pub(crate) const OWN: &str = "me";
 
-const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
+const ADMIN_ENDPOINTS: [AdminEndpoint; 20] = [
     AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
     AdminEndpoint { id: ENROLMENT, name: "Signing in", paths: &["/v1/me/session"] },
     AdminEndpoint {
@@ -34,6 +34,11 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
         paths: &["/v1/me", "/v1/me/end-session", "/v1/me/personal-key", "/v1/me/personal-key/regenerate"],
     },
     AdminEndpoint { id: "installation", name: "Installation", paths: &["/v1/installation"] },
+    AdminEndpoint {
+        id: "token-keys",
+        name: "Keys of access tokens",
+        paths: &["/v1/token-keys", "/v1/token-keys/rotate", "/v1/token-keys/{kid}/retire"],
+    },
     AdminEndpoint {
         id: "services",
         name: "Services and endpoints",
@@ -80,6 +85,8 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
             "/v1/tenants/{tenant}/clients",
             "/v1/tenants/{tenant}/clients/{key}",
             "/v1/tenants/{tenant}/clients/{key}/revoke",
+            "/v1/tenants/{tenant}/clients/{key}/tokens",
+            "/v1/tenants/{tenant}/clients/{key}/log",
         ],
     },
     AdminEndpoint {

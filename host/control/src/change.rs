@@ -28,6 +28,8 @@ pub(crate) struct Lane {
     pub(crate) revision: Revision,
     pub(crate) catalogue: Catalogue,
     pub(crate) deliveries: Deliveries,
+    /// The number of the newest checkpoint of the audit that a revision has carried.
+    pub(crate) carried: u64,
 }
 
 impl Lane {
@@ -40,6 +42,7 @@ impl Lane {
             |stored: &Stored<ServiceRecord>| (stored.record.service.id.clone(), stored.record.delivery.clone());
         Ok(Lane {
             revision,
+            carried: 0,
             deliveries: services.iter().map(delivery).collect(),
             catalogue: Catalogue::new(services.into_iter().map(|Stored { record, .. }| {
                 let ServiceRecord { service, delivery, .. } = record;
@@ -237,7 +240,11 @@ impl Control {
         remember: Option<Remember>,
     ) -> Result<(), CommandError> {
         let from = lane.revision;
-        let delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes, &self.tokens.issuer).await?;
+        let mut delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes, &self.tokens.issuer).await?;
+        let carried = self.witness.for_delta(lane.carried).map(|(number, checkpoint)| {
+            delta.checkpoint = Some(checkpoint);
+            number
+        });
         let bytes = match policy::build_delta(&delta) {
             Ok(bytes) => bytes,
             Err(policy::BuildError::Faults(faults)) => {
@@ -263,6 +270,7 @@ impl Control {
         }
         // INVARIANT (written-then-enforced): from here on the change stands, whatever happens to this process.
         let goes_elsewhere = lane.advance(to, &change.writes);
+        lane.carried = carried.unwrap_or(lane.carried);
         if let Err(error) = self.engine.apply(&bytes) {
             // A compaction that read the store after the commit has brought it in force already.
             let is_in_force = matches!(error, LoadError::WrongRevision { at } if at >= to);

@@ -115,7 +115,7 @@ struct Present<'p> {
 }
 
 /// The whole policy as of a snapshot.
-pub(crate) fn source(snapshot: Snapshot, issuer: &str) -> Source {
+pub(crate) fn source(snapshot: Snapshot, issuer: &str, checkpoint: Option<String>) -> Source {
     let catalogue = Catalogue::new(snapshot.services);
     let mut settings: BTreeMap<Id, Vec<EndpointSettings>> = BTreeMap::new();
     for (tenant, of_endpoint) in snapshot.settings {
@@ -170,7 +170,7 @@ pub(crate) fn source(snapshot: Snapshot, issuer: &str) -> Source {
         groups: snapshot.groups.into_iter().map(|stored| group(stored, &catalogue)).collect(),
         credentials,
         services: catalogue.in_force().collect(),
-        checkpoint: None,
+        checkpoint,
     }
 }
 

@@ -44,6 +44,7 @@ mod seal;
 mod secret;
 mod token;
 mod view;
+mod witness;
 
 pub use audit::{AuditRetention, AuditVerification, CheckpointState, PublicKey, has_signed};
 pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints, admin_service};
@@ -68,10 +69,13 @@ pub use redact::{FailedCall, MAX_KEPT_BODY_BYTES, Redactor, WireBody, WireMessag
 pub use rekey::{RekeyError, Rekeyed, rekey};
 pub use seal::SealError;
 pub use token::{
-    Asked, Claimed, Counted, IssuedToken, JWKS_MAX_AGE_S, JWKS_PATH, ProvenClient, PUBLISHED_AHEAD_S, TOKEN_PATH, TokenDesk,
-    TokenError, TokenErrorCode, TokenKeyError, TokenKeyRole, TokenKeyView, TokenSettings, TokenWriter, Unanswered, is_issuer_url,
+    Asked, Claimed, Counted, IssuedToken, JWKS_MAX_AGE_S, JWKS_PATH, PUBLISHED_AHEAD_S, ProvenClient, TOKEN_PATH,
+    TokenDesk, TokenError, TokenErrorCode, TokenKeyError, TokenKeyRole, TokenKeyView, TokenSettings, TokenWriter,
+    Unanswered, is_issuer_url,
 };
+
 pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
+pub use witness::CheckpointLine;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -92,6 +96,7 @@ use crate::change::Lane;
 use crate::idempotency::InProgress;
 use crate::seal::Sealer;
 use crate::token::Tokens;
+use crate::witness::Witness;
 
 /// The database within the data folder.
 pub const DATABASE: &str = "portcullis.db";
@@ -119,6 +124,7 @@ pub struct Control {
     sealer: Sealer,
     seal: Seal,
     tokens: Tokens,
+    witness: Witness,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
     /// Held while a base is compiled: two at once would need the memory twice, and the older would be of no use.
@@ -165,6 +171,10 @@ impl Control {
         let store = Store::open(&data.join(DATABASE), &fresh).await?;
         // After the store, whose lock keeps a second process from making another key.
         let Unlocked { sealer, seal, .. } = unlock(&store, source).await?;
+        let witness = Witness::default();
+        if let Some(checkpoint) = store.checkpoint().await? {
+            witness.take_note(&checkpoint, &seal.public);
+        }
         let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
         let error_log = watch::Sender::new(ErrorLogRules::read(&store, &lane.catalogue).await?);
@@ -175,6 +185,7 @@ impl Control {
             sealer,
             seal,
             tokens,
+            witness,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
             error_log,
@@ -264,8 +275,9 @@ impl Control {
     async fn load_alone(&self, _loading: &mut MutexGuard<'_, ()>) -> Result<(), Failed> {
         let snapshot = self.store.snapshot().await?;
         let (engine, issuer) = (Arc::clone(&self.engine), self.tokens.issuer.clone());
+        let checkpoint = self.witness.for_base();
         let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {
-            let base = policy::build(&compile::source(snapshot, &issuer))?;
+            let base = policy::build(&compile::source(snapshot, &issuer, checkpoint))?;
             Ok(engine.load(base.into())?)
         });
         let revision = loaded.await.map_err(|_| Failed::Interrupted)??;

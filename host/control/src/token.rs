@@ -157,7 +157,8 @@ pub(crate) fn is_issuer(text: &str) -> bool {
 #[must_use]
 pub fn is_issuer_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let is_plain = |rest: &str| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['?', '#', '@', '"', '\\']);
+    let is_plain =
+        |rest: &str| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['?', '#', '@', '"', '\\']);
     is_issuer(text) && rest.is_some_and(is_plain)
 }
 

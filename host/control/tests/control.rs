@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis_control::store::{AuditFilter, Channel, Delivery, GroupKind, Origin, Paging, RecordedOutcome};
 use portcullis_control::{
-    Caller, Command, CommandError, Confirmation, Control, Done, GroupEdit, KeyRef, NewApplication, NewGroup,
-    NewManagementKey, NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, OtherKeys, Preset, Refused,
-    Rotation, SettingsOf, TenantEdit, TenantKeyEdit, UserEdit, admin_endpoints,
+    Caller, CheckpointLine, Command, CommandError, Confirmation, Control, Done, GroupEdit, KeyRef, NewApplication,
+    NewGroup, NewManagementKey, NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, OtherKeys,
+    Preset, Refused, Rotation, SettingsOf, TenantEdit, TenantKeyEdit, UserEdit, admin_endpoints, has_signed,
 };
 use portcullis_engine::{Config, Engine, Request};
 use portcullis_model::credential::Kind;
@@ -584,6 +584,30 @@ async fn every_change_and_refusal_is_in_a_chain_that_holds() {
     let rows: u64 = report.report.chains.iter().map(|chain| chain.rows).sum();
     // system tenant, root user, root key, 2 tenants, service, 3 endpoints, 2 groups, key, refusal
     assert_eq!(rows, 13);
+}
+
+#[tokio::test]
+async fn p7_every_revision_carries_the_newest_checkpoint() {
+    let house = House::new().await;
+    house.key("acme").await;
+    let signed = house.control.sign_checkpoint().await.unwrap();
+    house.key("acme").await;
+    let carried = || house.engine.describe().unwrap().checkpoint;
+    let line: CheckpointLine = serde_json::from_str(&carried()).unwrap();
+    let (checkpoint, key) = line.read().unwrap();
+    assert_eq!((&checkpoint, key), (&signed, house.control.audit_public_key()));
+    assert!(has_signed(&key, &checkpoint));
+    // A revision without a newer one leaves it, and a base has it too.
+    let before = carried();
+    house.key("acme").await;
+    assert_eq!(carried(), before);
+    let House { control, engine, folder, .. } = house;
+    control.close().await;
+    drop((control, engine));
+    let (control, engine) = open(folder.path()).await;
+    let newest = control.sign_checkpoint().await.unwrap();
+    let line: CheckpointLine = serde_json::from_str(&engine.describe().unwrap().checkpoint).unwrap();
+    assert!(line.read().unwrap().0.number > signed.number && newest.number > signed.number);
 }
 
 #[tokio::test]

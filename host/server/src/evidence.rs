@@ -14,8 +14,8 @@
 mod findings;
 mod log;
 
-use portcullis_control::PublicKey;
-use portcullis_control::store::{Actor, AuditRow, ChainMark, Channel, Checkpoint, Origin, RecordedOutcome, Stub};
+pub(crate) use portcullis_control::CheckpointLine;
+use portcullis_control::store::{Actor, AuditRow, Channel, Origin, RecordedOutcome};
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::time::UnixTime;
 use serde::{Deserialize, Serialize};
@@ -52,28 +52,6 @@ impl ExportLine {
     }
 }
 
-/// A checkpoint.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct CheckpointLine {
-    format: u32,
-    number: u64,
-    revision: u64,
-    /// In seconds since 1970, as it is signed.
-    at: u64,
-    public_key: String,
-    signature: String,
-    chains: Vec<MarkLine>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct MarkLine {
-    tenant: Id,
-    count: u64,
-    hash: String,
-    removed: u64,
-    removed_hash: Option<String>,
-}
-
 /// An entry of the audit.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct EntryLine {
@@ -95,46 +73,6 @@ pub(crate) struct EntryLine {
     code: Option<String>,
     details: String,
     hash: String,
-}
-
-impl CheckpointLine {
-    pub(crate) fn of(checkpoint: &Checkpoint, key: &PublicKey) -> CheckpointLine {
-        let chains = checkpoint.chains.iter().map(|mark| MarkLine {
-            tenant: mark.tenant.clone(),
-            count: mark.count,
-            hash: hex(&mark.hash),
-            removed: mark.stub.map_or(0, |stub| stub.number),
-            removed_hash: mark.stub.map(|stub| hex(&stub.hash)),
-        });
-        CheckpointLine {
-            format: FORMAT,
-            number: checkpoint.number,
-            revision: checkpoint.revision.0,
-            at: checkpoint.at.as_secs(),
-            public_key: hex(key),
-            signature: hex(&checkpoint.signature),
-            chains: chains.collect(),
-        }
-    }
-
-    fn read(&self) -> Option<(Checkpoint, PublicKey)> {
-        let mark = |line: &MarkLine| {
-            let stub = match &line.removed_hash {
-                Some(hash) => Some(Stub { number: line.removed, hash: unhex(hash)? }),
-                None if line.removed == 0 => None,
-                None => return None,
-            };
-            Some(ChainMark { tenant: line.tenant.clone(), count: line.count, hash: unhex(&line.hash)?, stub })
-        };
-        let checkpoint = Checkpoint {
-            number: self.number,
-            revision: Revision(self.revision),
-            at: UnixTime::from_secs(self.at)?,
-            chains: self.chains.iter().map(mark).collect::<Option<Vec<_>>>()?,
-            signature: unhex(&self.signature)?,
-        };
-        Some((checkpoint, unhex(&self.public_key)?))
-    }
 }
 
 impl EntryLine {

@@ -14,6 +14,7 @@
 //! | [`body`], [`judge`] | bodies on their way, and the end of those that are no longer allowed |
 //! | [`tunnel`] | upgraded connections |
 //! | [`preflight`] | answers to CORS preflights |
+//! | [`token`] | access tokens, and what verifies them |
 //! | [`respond`] | everything the proxy says itself |
 
 mod body;
@@ -25,6 +26,7 @@ mod judge;
 mod preflight;
 pub(crate) mod respond;
 mod routing;
+mod token;
 mod tunnel;
 
 use std::cell::RefCell;
@@ -49,6 +51,7 @@ pub(crate) use self::clients::{ClientSettings, ClientsError};
 use self::head::Peer;
 use self::judge::Judge;
 pub(crate) use self::routing::{Preflight, Routing, Service, Upstream};
+pub(crate) use self::token::Issuing;
 use crate::clock;
 use crate::enforce::{Cause, Denial, Permit, enforce};
 use crate::failures::Failures;
@@ -71,6 +74,8 @@ pub(crate) struct Wiring {
     pub(crate) failures: Failures,
     /// Where leaked keys are reported.
     pub(crate) reports: Reports,
+    /// What issues access tokens, where anything does.
+    pub(crate) issuing: Option<Issuing>,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// The bounds of what is forwarded.
@@ -95,6 +100,7 @@ pub(crate) struct Proxy {
     journal: Journal,
     failures: Failures,
     reports: Reports,
+    issuing: Option<Issuing>,
     metrics: Metrics,
     bounds: Bounds,
     clients: Clients,
@@ -123,10 +129,11 @@ impl Proxy {
     /// # Errors
     /// Where the clients for upstreams cannot be made.
     pub(crate) fn new(wiring: Wiring) -> Result<Arc<Self>, ClientsError> {
-        let Wiring { engine, routing, revisions, journal, failures, reports, metrics, bounds, clients } = wiring;
+        let Wiring { engine, routing, revisions, journal, failures, reports, issuing, metrics, bounds, clients } =
+            wiring;
         let clients = Clients::new(clients)?;
         let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
-        Ok(Arc::new(Proxy { engine, routing, journal, failures, reports, metrics, bounds, clients, judge }))
+        Ok(Arc::new(Proxy { engine, routing, journal, failures, reports, issuing, metrics, bounds, clients, judge }))
     }
 
     /// The service of one connection.
@@ -150,7 +157,16 @@ impl Proxy {
 
     async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Outgoing> {
         let (parts, body) = request.into_parts();
-        let Decided { outcome, service, head } = self.decide(&parts, peer);
+        let decided = self.decide(&parts, peer);
+        if let (Some(issuing), Some(service)) = (&self.issuing, &decided.service)
+            && let Some(own) = service.own(parts.uri.path())
+        {
+            let at = (own, Arc::clone(service));
+            let response = self.own(issuing, at, decided, peer, (parts, body)).await;
+            self.metrics.responded(response.status());
+            return response;
+        }
+        let Decided { outcome, service, head } = decided;
         let response = match (outcome, service) {
             (Ok(permit), Some(service)) => {
                 self.metrics.allowed();

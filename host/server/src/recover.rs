@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_control::{CommandError, Control, OtherKeys};
+use portcullis_control::{CommandError, Control, OtherKeys, TokenSettings};
 use portcullis_model::time::{Expiry, UnixTime};
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;

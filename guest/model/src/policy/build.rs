@@ -355,7 +355,8 @@ impl Encoder<'_> {
         let users = self.users();
         let (routes, route_index) = self.routes()?;
         let (credentials, credential_index) = self.credentials()?;
-        let checkpoint = self.arena.text(records.checkpoint.unwrap_or_default());
+        let checkpoint = records.checkpoint.unwrap_or_default().as_bytes().iter().map(|byte| [*byte]);
+        let checkpoint = self.arena.list(checkpoint);
         let arena = std::mem::take(&mut self.arena.bytes);
         places.push((end, arena.len()));
 

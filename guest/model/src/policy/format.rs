@@ -14,7 +14,7 @@
 //! 40   [16]     seed
 //! 56   u32      length of the whole
 //! 60   u32      number of sections, 11
-//! 64   u32      the newest checkpoint of the audit, a text; 0 where there is none
+//! 64   u32      the newest checkpoint of the audit, a list of bytes; 0 where there is none
 //! 68   u32      0
 //! 72   (u32, u32) per section: offset, number of records
 //! ```
@@ -195,7 +195,8 @@ impl Fragment {
 
     /// The newest checkpoint of the audit that came with the fragment.
     pub(crate) fn checkpoint(&self) -> Result<&str, Unreadable> {
-        self.text(word(&self.bytes, 64)?)
+        let bytes = self.list::<1>(word(&self.bytes, 64)?)?.as_flattened();
+        std::str::from_utf8(bytes).map_err(|_| Unreadable)
     }
 
     pub(crate) fn size(&self) -> usize {

@@ -55,7 +55,9 @@ pub(crate) fn has_place(service: &Service, reserved: &str) -> bool {
     // A catalogue may have had an endpoint of that very path before there was this one.
     let path = format!("{reserved}{TOKEN_PATH}");
     let is_free = !service.endpoints.iter().any(|endpoint| endpoint.paths.contains(&path));
-    is_below && is_free && (takes_clients || (service.accept.len() <= MAX_OTHER_WAYS && !service.accept.iter().any(is_basic)))
+    is_below
+        && is_free
+        && (takes_clients || (service.accept.len() <= MAX_OTHER_WAYS && !service.accept.iter().any(is_basic)))
 }
 
 /// Whether a way takes the scheme that a client's id and secret come with.

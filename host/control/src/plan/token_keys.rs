@@ -23,7 +23,8 @@ pub(super) async fn rotate(s: &Situation<'_>, takeover: Takeover) -> Result<Plan
         return Err(Refused::State { code: "rotation_under_way", what }.into());
     }
     if keys.len() >= MAX_KEYS {
-        let what = format!("there are {MAX_KEYS} keys whose tokens may live: retire one, or wait until its tokens are over");
+        let what =
+            format!("there are {MAX_KEYS} keys whose tokens may live: retire one, or wait until its tokens are over");
         return Err(Refused::State { code: "too_many_keys", what }.into());
     }
     let signs_from = match takeover {

@@ -254,7 +254,10 @@ struct Claim {
     asking: Asking,
 }
 
-type Answers = Vec<(oneshot::Sender<Result<Result<Claims, TokenError>, Unanswered>>, Result<Result<Claims, TokenError>, Unanswered>)>;
+type Answers = Vec<(
+    oneshot::Sender<Result<Result<Claims, TokenError>, Unanswered>>,
+    Result<Result<Claims, TokenError>, Unanswered>,
+)>;
 
 /// What a transaction writes down, and what is answered once it is committed.
 struct Written {

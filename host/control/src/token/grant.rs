@@ -160,7 +160,10 @@ pub(super) fn grant(
         secret_version: client.secret_version,
     };
     if serde_json::to_string(&claims).map_or(usize::MAX, |text| text.len()) > MAX_CLAIMS_BYTES {
-        return Err(error(TokenErrorCode::InvalidTarget, "the token would be too long: name fewer audiences or scopes"));
+        return Err(error(
+            TokenErrorCode::InvalidTarget,
+            "the token would be too long: name fewer audiences or scopes",
+        ));
     }
     Ok(claims)
 }

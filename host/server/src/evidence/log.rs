@@ -138,7 +138,7 @@ impl<'w> Log<'w> {
                     export = Some(line.tenant);
                 }
                 (Line::Checkpoint(line), None) => {
-                    readable(line.format, from)?;
+                    readable(line.format(), from)?;
                     let is_export = export.is_some();
                     let begun = Log::new(&line, export.take().flatten(), witness).ok_or_else(no_line)?;
                     log = Some(Log { is_export, ..begun });

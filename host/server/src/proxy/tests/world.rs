@@ -73,7 +73,9 @@ impl Choice {
             upstream: Upstream::parse(upstream).unwrap(),
             preserve_host: true,
             response_timeout: LONG,
+            id: "shop".parse().unwrap(),
             leaked: None,
+            reserved: None,
             preflight: None,
         };
         Choice { service, idle_timeout: LONG, request_body_limit: None, authorities: None, queue: 1000, tls: None }
@@ -98,6 +100,7 @@ impl Choice {
             revisions,
             journal,
             reports: crate::leaked::channel().0,
+            issuing: None,
             failures: failures::channel(watch::channel(Arc::default()).1, metrics.clone()).0,
             metrics: metrics.clone(),
             bounds: Bounds { idle_timeout: self.idle_timeout, request_body_limit: self.request_body_limit },
