@@ -1,13 +1,14 @@
 //! Who calls? Not presented, verified, or rejected; tried and failed never falls through to another method.
 
 use portcullis_model::credential::{KeyShape, Kind, MAX_KEY_BYTES, SecretDigest, key_shape};
-use portcullis_model::facts::Proof;
+use portcullis_model::facts::{Proof, TokenFacts};
 use portcullis_model::policy::{Accept, Credential, Place, Policy, Service, Tenant};
 use portcullis_model::verdict::Reason;
 use sha2::{Digest as _, Sha256};
 
 use crate::client_secret;
 use crate::normalise::Request;
+use crate::token::TokenCheck;
 use crate::trace::{Check, Outcome, Trace};
 
 /// A credential that has been proven to be the caller's, and may be used with this service at all.
@@ -17,6 +18,10 @@ pub(crate) struct Verified<'p> {
     pub(crate) tenant: Tenant<'p>,
     pub(crate) kind: Kind,
     pub(crate) proof: Proof,
+    /// The version of its secret that the proof is of. A token's may be gone.
+    pub(crate) secret_version: u16,
+    /// What an access token said, where one is the proof.
+    pub(crate) token: Option<TokenFacts<'p>>,
     /// How it was presented; nothing where recorded facts are judged.
     pub(crate) accept: Option<Accept<'p>>,
 }
@@ -27,6 +32,7 @@ pub(crate) fn authenticate<'p>(
     request: &Request<'_>,
     policy: &'p Policy,
     service: &Service<'p>,
+    token: &'p TokenCheck<'p>,
     trace: &mut impl Trace,
 ) -> Result<Verified<'p>, Reason> {
     let Some(presented) = request.presented(service)? else { return Err(Reason::CredentialMissing) };
@@ -34,13 +40,14 @@ pub(crate) fn authenticate<'p>(
     let verified = match accept.place {
         Place::Header | Place::Parameter | Place::Scheme => plain_key(key, accept, policy, service),
         Place::Signature => Err(Reason::SignatureMalformed),
-        Place::Token => Err(Reason::TokenMalformed),
+        Place::Token => token.credential(key, accept, policy, service),
         Place::Client => client_secret::client(key, accept, policy, service),
     }?;
     trace.step(Check::Credential, Outcome::Pass, || {
         let Verified { credential, tenant, kind, .. } = &verified;
         let (id, tenant) = (credential.id().unwrap_or("?"), tenant.id().unwrap_or("?"));
-        format!("{kind} key `{id}` of tenant `{tenant}`, from {}", place(accept))
+        let what = if verified.token.is_some() { "token of the " } else { "" };
+        format!("{what}{kind} key `{id}` of tenant `{tenant}`, from {}", place(accept))
     });
     Ok(verified)
 }
@@ -88,7 +95,8 @@ pub(crate) fn proven<'p>(
     if !service.serves(&tenant)? {
         return Err(Reason::CredentialForeign);
     }
-    Ok(Verified { kind: credential.kind()?, credential, tenant, proof, accept: Some(accept) })
+    let (kind, secret_version) = (credential.kind()?, credential.version());
+    Ok(Verified { credential, tenant, kind, proof, secret_version, token: None, accept: Some(accept) })
 }
 
 fn place(accept: Accept<'_>) -> String {

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
-use portcullis_model::facts::{Proof, SignatureState};
+use portcullis_model::facts::{Proof, SignatureState, TokenFacts};
 use portcullis_model::method::Method;
-use portcullis_model::policy::{Creator, Endpoint, Grant, Matched, NoMatch, Ranges, Service, SignatureMode};
+use portcullis_model::policy::{
+    Creator, Endpoint, Grant, Matched, NoMatch, Ranges, Service, SignatureMode, TokenRevocation,
+};
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::Reason;
 
@@ -45,6 +47,7 @@ pub(crate) fn authorize<'p>(
     let application = matched.target.application_segment.and_then(|number| question.path.segment(number));
     found.endpoint = Some(matched.endpoint);
     found.application = application.unwrap_or_default();
+    audience(question, &matched.endpoint, trace)?;
 
     let settings = question.verified.tenant.settings(&matched.endpoint)?;
     address(settings.ranges, question.client, Check::EndpointAddress, Reason::AddressNotInEndpoint, trace)?;
@@ -57,21 +60,23 @@ pub(crate) fn authorize<'p>(
 }
 
 fn standing(question: &Question<'_, '_>, trace: &mut impl Trace) -> Result<(), Reason> {
-    let credential = &question.verified.credential;
-    if credential.is_revoked() {
+    let Verified { credential, tenant, proof, secret_version, .. } = question.verified;
+    // The tenant may have chosen that tokens outlive what they were issued for; they end by themselves.
+    let is_judged = *proof != Proof::Token || tenant.token_revocation()? == TokenRevocation::AllTokens;
+    if is_judged && credential.is_revoked() {
         return Err(Reason::CredentialRevoked);
     }
-    let expires = credential.expires()?;
+    let expires = credential.expires()?.filter(|_| is_judged);
     if expires.is_some_and(|expires| question.now.as_secs() >= expires) {
         return Err(Reason::CredentialExpired);
     }
-    if !question.verified.tenant.is_active()? {
+    if !tenant.is_active()? {
         return Err(Reason::TenantSuspended);
     }
     trace.step(Check::Standing, Outcome::Pass, || {
         let until =
             expires.and_then(UnixTime::from_secs).map_or("without expiry".to_owned(), |at| format!("until {at}"));
-        format!("active, {until}, secret version {}", credential.version())
+        format!("active, {until}, secret version {secret_version}")
     });
     Ok(())
 }
@@ -105,6 +110,30 @@ fn endpoint<'p>(question: &Question<'_, 'p>, trace: &mut impl Trace) -> Result<M
         if name.is_empty() { format!("`{id}`") } else { format!("`{id}` ({name})") }
     });
     Ok(matched)
+}
+
+/// Whether the token is for this endpoint.
+fn audience(question: &Question<'_, '_>, endpoint: &Endpoint<'_>, trace: &mut impl Trace) -> Result<(), Reason> {
+    let Some(token) = question.verified.token else { return Ok(()) };
+    let needed = endpoint.audience()?;
+    if !token.audience.split(' ').any(|audience| audience == needed) {
+        trace.step(Check::Token, Outcome::Fail, || format!("it is for `{}`, not for `{needed}`", token.audience));
+        return Err(Reason::TokenAudience);
+    }
+    trace.step(Check::Token, Outcome::Pass, || format!("for `{needed}`"));
+    Ok(())
+}
+
+/// Whether the token has the scope that the endpoint asks for.
+fn scope(token: TokenFacts<'_>, endpoint: &Endpoint<'_>, trace: &mut impl Trace) -> Result<(), Reason> {
+    let needed = endpoint.scope()?;
+    if !needed.is_empty() && !token.scope.split(' ').any(|scope| scope == needed) {
+        trace.step(Check::Permission, Outcome::Fail, || format!("`{}` does not have `{needed}`", token.scope));
+        return Err(Reason::TokenLacksScope);
+    }
+    let detail = || if needed.is_empty() { "no scope is needed".to_owned() } else { format!("it has `{needed}`") };
+    trace.step(Check::Permission, Outcome::Pass, detail);
+    Ok(())
 }
 
 fn address(
@@ -186,9 +215,12 @@ fn permission<'p>(
             }
             trace.step(Check::Permission, Outcome::Pass, || "the key allows the endpoint".to_owned());
         }
-        Grant::Client => trace.step(Check::Permission, Outcome::Pass, || "what its scopes open".to_owned()),
+        Grant::Client => scope(question.verified.token.ok_or(Reason::TokenMalformed)?, endpoint, trace)?,
         Grant::Personal { user } => {
             let Creator::Present(user) = user else { return Err(Reason::CreatorUnknown) };
+            if question.verified.token.is_none() {
+                return Err(Reason::TokenMalformed);
+            }
             if !user.may_use(endpoint, method)? {
                 return Err(Reason::PersonLacksEndpoint);
             }

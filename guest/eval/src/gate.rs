@@ -1,14 +1,15 @@
 //! A loaded policy and the questions it answers.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
 use portcullis_model::answer::{Details, Place as Strip};
-use portcullis_model::facts::{CredentialFacts, Facts, ReplayAnswer};
+use portcullis_model::facts::{CredentialFacts, Facts, Proof, ReplayAnswer};
 use portcullis_model::head::{HeadFault, Packed};
 use portcullis_model::id::Revision;
 use portcullis_model::key_sheet::{Day, KeySheets, SheetError};
 use portcullis_model::method::Method;
-use portcullis_model::policy::{Accept, Counts, LoadError, Place, Policy, PreparedDelta, Service};
+use portcullis_model::policy::{Accept, Counts, LoadError, Place, Policy, PreparedDelta, Service, Unreadable};
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
 
@@ -16,6 +17,7 @@ use crate::authenticate::{Verified, authenticate};
 use crate::authorize::{Found, Question, authorize};
 use crate::client;
 use crate::normalise::{Path, Request};
+use crate::token::{self, TokenCheck, Tokens};
 use crate::trace::{Check, Outcome, Trace};
 
 /// What decides: at most one policy, when it was last confirmed, and at most one delta that waits to be applied.
@@ -25,6 +27,7 @@ pub struct Gate {
     confirmed: Option<UnixTime>,
     prepared: Option<(Revision, PreparedDelta)>,
     keys: KeySheets,
+    tokens: Tokens,
 }
 
 /// One request to decide.
@@ -102,7 +105,10 @@ impl Gate {
         if let Err(reason) = decision.of_service(&service) {
             return decision.denied(reason, trace, out);
         }
-        let verified = match authenticate(&request, policy, &service, trace) {
+        let token = TokenCheck::new(&self.tokens, input.now);
+        let verified = authenticate(&request, policy, &service, &token, trace);
+        decision.presented_token = token.presented();
+        let verified = match verified {
             Ok(verified) => verified,
             Err(reason) => return decision.denied(reason, trace, out),
         };
@@ -123,6 +129,7 @@ impl Gate {
             application: "",
             tenant: "",
             credential: None,
+            token: None,
             ..*facts
         });
         let Some(policy) = &self.policy else { return decision.denied(Reason::PolicyMissing, trace, out) };
@@ -137,7 +144,7 @@ impl Gate {
         if let Err(reason) = decision.of_service(&service) {
             return decision.denied(reason, trace, out);
         }
-        let verified = match recorded(policy, &service, facts.credential) {
+        let verified = match recorded(policy, &service, facts) {
             Ok(verified) => verified,
             Err(reason) => return decision.denied(reason, trace, out),
         };
@@ -233,12 +240,16 @@ impl Gate {
 struct Decision<'d> {
     details: Details<'d>,
     service: Option<Service<'d>>,
+    /// How an access token was presented, where one was.
+    presented_token: Option<Accept<'d>>,
+    /// The scope that the endpoint asks for, where one was found.
+    needed_scope: Option<&'d str>,
 }
 
 impl<'d> Decision<'d> {
     #[inline(always)]
     fn new(facts: Facts<'d>) -> Self {
-        Decision { details: Details::of(facts), service: None }
+        Decision { details: Details::of(facts), service: None, presented_token: None, needed_scope: None }
     }
 
     fn of_service(&mut self, service: &Service<'d>) -> Result<(), Reason> {
@@ -254,8 +265,9 @@ impl<'d> Decision<'d> {
             id: credential.id()?,
             kind: verified.kind,
             proof: verified.proof,
-            secret_version: credential.version(),
+            secret_version: verified.secret_version,
         });
+        self.details.facts.token = verified.token;
         self.details.strip = verified.accept.map(strip).transpose()?;
         Ok(())
     }
@@ -280,6 +292,7 @@ impl<'d> Decision<'d> {
         self.details.facts.application = found.application;
         self.details.observed = found.observed;
         let endpoint = found.endpoint.map_or(Ok(""), |endpoint| endpoint.id());
+        self.needed_scope = found.endpoint.and_then(|endpoint| endpoint.scope().ok());
         match result.and_then(|()| Ok(endpoint?)) {
             Ok(endpoint) => {
                 self.details.facts.endpoint = endpoint;
@@ -297,13 +310,28 @@ impl<'d> Decision<'d> {
     fn denied(&mut self, reason: Reason, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
         trace.step(Check::of(reason), Outcome::Fail, || reason.text().to_owned());
         self.details.strip = None;
-        self.details.challenge = match self.service {
-            // A policy that cannot be read has denied the request already, or does now.
-            Some(service) if reason.status() == 401 => service.challenge().unwrap_or_default(),
-            Some(_) | None => "",
-        };
-        self.details.pack(out);
+        // A policy that cannot be read has denied the request already, or does now.
+        let challenge = self.service.map(|service| self.challenge(&service, reason).unwrap_or_default());
+        Details { challenge: &challenge.unwrap_or_default(), ..self.details.clone() }.pack(out);
         Verdict::Deny(reason)
+    }
+
+    /// What a denial asks of the caller. Where a token was presented, RFC 6750 section 3 has the words; they are the same
+    /// for every token that is refused.
+    fn challenge(&self, service: &Service<'d>, reason: Reason) -> Result<Cow<'d, str>, Unreadable> {
+        let bearer = |accept: Accept<'d>, error: &str| {
+            Ok(Cow::Owned(format!("{} realm=\"{}\", error=\"{error}\"", accept.name()?, service.id()?)))
+        };
+        match self.presented_token {
+            Some(accept) if reason.status() == 401 => bearer(accept, "invalid_token"),
+            Some(accept) if reason == Reason::TokenLacksScope => {
+                let scope = self.needed_scope.filter(|scope| token::is_scope_token(scope));
+                let needed = scope.map(|scope| format!(", scope=\"{scope}\"")).unwrap_or_default();
+                Ok(Cow::Owned(bearer(accept, "insufficient_scope")?.into_owned() + &needed))
+            }
+            Some(_) | None if reason.status() == 401 => service.challenge().map(Cow::Borrowed),
+            Some(_) | None => Ok(Cow::Borrowed("")),
+        }
     }
 }
 
@@ -329,19 +357,22 @@ fn route<'p>(policy: &'p Policy, host: &str, path: &Path<'_>, trace: &mut impl T
     Ok(service)
 }
 
-/// The credential that recorded facts name, as it stands now.
-fn recorded<'p>(
-    policy: &'p Policy,
-    service: &Service<'p>,
-    credential: Option<CredentialFacts<'_>>,
-) -> Result<Verified<'p>, Reason> {
-    let facts = credential.ok_or(Reason::CredentialMissing)?;
-    let credential = policy.credential_by_id(facts.id, facts.secret_version)?.ok_or(Reason::CredentialUnknown)?;
-    let tenant = credential.tenant()?.ok_or(Reason::TenantUnknown)?;
+/// The credential that recorded facts name, as it stands now. Of a token, its id, scopes and audiences are taken from them;
+/// that it was signed, and in time, is proof that is not judged again.
+fn recorded<'p>(policy: &'p Policy, service: &Service<'p>, facts: &Facts<'p>) -> Result<Verified<'p>, Reason> {
+    let CredentialFacts { id, proof, secret_version, .. } = facts.credential.ok_or(Reason::CredentialMissing)?;
+    let (credential, tenant) = match proof {
+        Proof::Token => token::client(policy, id, secret_version)?,
+        Proof::Key | Proof::Signature | Proof::Client => {
+            let credential = policy.credential_by_id(id, secret_version)?.ok_or(Reason::CredentialUnknown)?;
+            (credential, credential.tenant()?.ok_or(Reason::TenantUnknown)?)
+        }
+    };
     if !service.serves(&tenant)? {
         return Err(Reason::CredentialForeign);
     }
-    Ok(Verified { credential, tenant, kind: credential.kind()?, proof: facts.proof, accept: None })
+    let token = facts.token.filter(|_| proof == Proof::Token);
+    Ok(Verified { credential, tenant, kind: credential.kind()?, proof, secret_version, token, accept: None })
 }
 
 fn client_detail(client: IpAddr, peer: IpAddr) -> String {

@@ -12,6 +12,7 @@ mod client;
 mod client_secret;
 mod gate;
 mod normalise;
+mod token;
 mod trace;
 
 pub use gate::{Description, Gate, Input};

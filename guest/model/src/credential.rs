@@ -56,6 +56,12 @@ impl Kind {
         }
     }
 
+    /// Whether it is an OAuth client, which is known by its id as well as by its secret.
+    #[must_use]
+    pub fn is_client(self) -> bool {
+        matches!(self, Kind::Personal | Kind::Client)
+    }
+
     /// The kind with that number.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Kind> {

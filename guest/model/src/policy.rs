@@ -30,7 +30,7 @@ mod records;
 pub use build::{BuildError, build, build_delta};
 pub use format::{LoadError, MAX_POLICY_BYTES};
 pub use inspect::{Compiled, Contents, Tally};
-pub use layers::{Counts, Policy};
+pub use layers::{ClientVersions, Counts, Policy};
 pub use overlay::{MAX_OVERLAY_BYTES, MAX_OVERLAY_LAYERS};
 pub use paths::{MAX_SEGMENTS, Target};
 pub use prepare::PreparedDelta;

@@ -322,6 +322,8 @@ impl Encoder<'_> {
     fn encode(mut self) -> Result<Vec<u8>, BuildError> {
         let records = self.records;
         let secrets: usize = records.credentials.iter().map(|credential| credential.secrets.len()).sum();
+        // Each is found by its id too.
+        let clients = records.credentials.iter().filter(|credential| credential.kind.is_client()).count();
         let routes = records.routes.len() + records.removed.routes.len();
         let is_base = records.kind == FragmentKind::Base;
         let buckets = |count: usize| if is_base { count.div_ceil(index::LOAD) } else { 0 };
@@ -334,7 +336,7 @@ impl Encoder<'_> {
             self.users.count(),
             routes,
             secrets + records.removed.digests.len(),
-            buckets(secrets),
+            buckets(secrets + clients),
             buckets(routes),
         ];
         let mut places = Vec::with_capacity(SECTIONS);
@@ -648,13 +650,18 @@ impl Encoder<'_> {
             .collect();
         versions.sort_unstable_by(|(a, one), (b, other)| (&a.id, one.version).cmp(&(&b.id, other.version)));
         let mut out = Vec::with_capacity(64 * (versions.len() + records.removed.digests.len()));
-        let mut hashes = Vec::with_capacity(versions.len());
+        let mut digests = Vec::with_capacity(versions.len());
+        // Clients are found by their ids too; where there are two versions, by the first.
+        let mut ids = Vec::new();
         let mut id: (Option<&Id>, u32) = (None, 0);
-        for (credential, secret) in &versions {
+        for ((credential, secret), number) in versions.iter().zip(0..) {
             if id.0 != Some(&credential.id) {
                 id = (Some(&credential.id), self.arena.push_text(credential.id.as_str()));
+                if credential.kind.is_client() {
+                    ids.push((number, index::hash(self.keys, credential.id.as_str().as_bytes())));
+                }
             }
-            hashes.push(index::hash(self.keys, secret.sha256.as_bytes()));
+            digests.push((number, index::hash(self.keys, secret.sha256.as_bytes())));
             let ends = [credential.expires, secret.until].into_iter().flatten().min();
             let [a, b, c] = self.grant(credential, secret);
             let flags = (u32::from(secret.version) << 16)
@@ -682,7 +689,8 @@ impl Encoder<'_> {
         if records.kind == FragmentKind::Delta {
             return Ok((out, Vec::new()));
         }
-        let index = index::build(&hashes).map_err(|full| {
+        let count = digests.len() + ids.len();
+        let index = index::build_entries(digests.into_iter().chain(ids), count).map_err(|full| {
             let record = versions.get(full.record as usize).map_or(String::new(), |(c, _)| c.id.to_string());
             BuildError::IndexFull { record }
         })?;

@@ -31,7 +31,7 @@
 //! | users | 12 | id `tenant/user`, flags, group |
 //! | routes | 12 | host pattern, flags, service paths |
 //! | credentials | 64 | digest, id, tenant, flags, expiry u64, three words by kind, 4 spare bytes |
-//! | credential index | 64 | bucket |
+//! | credential index | 64 | bucket; by digest, and clients by id too |
 //! | route index | 64 | bucket |
 //! | arena | 1 | texts behind u16 lengths, lists, ranges, path tables; each list on a multiple of 4 |
 //!

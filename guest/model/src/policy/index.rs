@@ -43,9 +43,14 @@ pub(crate) struct IndexFull {
 
 /// Makes the table for records `0..` with these hashes.
 pub(crate) fn build(hashes: &[u64]) -> Result<Vec<u8>, IndexFull> {
-    let buckets = u32::try_from(hashes.len().div_ceil(LOAD)).map_err(|_| IndexFull { record: u32::MAX })?;
+    build_entries((0..).zip(hashes.iter().copied()), hashes.len())
+}
+
+/// Makes a table of `count` entries, each a record's number and a hash by which it is found.
+pub(crate) fn build_entries(entries: impl Iterator<Item = (u32, u64)>, count: usize) -> Result<Vec<u8>, IndexFull> {
+    let buckets = u32::try_from(count.div_ceil(LOAD)).map_err(|_| IndexFull { record: u32::MAX })?;
     let mut table = vec![[0u8; BUCKET_BYTES]; buckets as usize];
-    for (record, &hash) in (0u32..).zip(hashes) {
+    for (record, hash) in entries {
         let start = home(hash, buckets);
         let packed = (u64::from(record + 1) << 32) | u64::from(tag(hash));
         let placed = (0..MAX_PROBES.min(buckets)).any(|probe| {

@@ -15,13 +15,16 @@ use super::index;
 use super::overlay::{Newest, Overlay};
 use super::paths::PathTable;
 use super::ranges::Ranges;
-use super::records::{Credential, Endpoint, Group, Here, Service, Symbol, Tenant, User};
+use super::records::{Credential, Endpoint, Group, Here, MAX_SECRETS, Service, Symbol, Tenant, User};
 use crate::credential::SecretDigest;
 use crate::id::Revision;
 use crate::source::MAX_HOST_BYTES;
 
 /// Where a reference leads: the layer, the number there, and the record; nothing where it has been removed.
 type Followed<'p, const N: usize> = Option<(Here<'p>, u32, &'p [u8; N])>;
+
+/// The versions of a client's secret.
+pub type ClientVersions<'p> = [Option<Credential<'p>>; MAX_SECRETS];
 
 /// A loaded policy.
 pub struct Policy {
@@ -222,6 +225,53 @@ impl Policy {
         found.map(|number| Ok((number, self.credential_at(layer, number)?))).transpose()
     }
 
+    /// The versions of the secret of the client or personal key of that id, in their order; none where there is no such
+    /// client.
+    pub fn client(&self, id: &str) -> Result<ClientVersions<'_>, Unreadable> {
+        if let Some(&place) = self.overlay.credential_ids.get(id) {
+            let layer = self.layer(place)?;
+            let number = find_credential(&layer.fragment, id, None)?;
+            let newest = |credential: &Credential<'_>, number| {
+                self.newest(credential) == Some(Newest::At { layer: place, number })
+            };
+            let found = number.map(|number| self.client_at(layer, number, id, newest)).transpose()?;
+            if let Some(found) = found.filter(|found| found.iter().any(Option::is_some)) {
+                return Ok(found);
+            }
+        }
+        match base_client(&self.base.fragment, id)? {
+            Some(number) => self.client_at(&self.base, number, id, |credential, _| self.newest(credential).is_none()),
+            None => Ok(ClientVersions::default()),
+        }
+    }
+
+    /// The versions at and beside a number that are of this client and `stand`.
+    fn client_at<'p>(
+        &'p self,
+        layer: &'p Layer,
+        number: u32,
+        id: &str,
+        stand: impl Fn(&Credential<'p>, u32) -> bool,
+    ) -> Result<ClientVersions<'p>, Unreadable> {
+        let mut versions = ClientVersions::default();
+        let mut places = versions.iter_mut();
+        let last = number.saturating_add(1).min(layer.fragment.count(Section::Credentials).saturating_sub(1));
+        for number in number.saturating_sub(1)..=last {
+            let record: &[u8; 64] = layer.fragment.record(Section::Credentials, number)?;
+            let is_of = Presence::of(word(record, 40)?)? == Presence::Defined
+                && layer.fragment.raw_text(word(record, 32)?)? == id.as_bytes();
+            let credential = Credential { here: Here { policy: self, layer }, record };
+            if is_of
+                && credential.kind()?.is_client()
+                && stand(&credential, number)
+                && let Some(place) = places.next()
+            {
+                *place = Some(credential);
+            }
+        }
+        Ok(versions)
+    }
+
     fn newest(&self, credential: &Credential<'_>) -> Option<Newest> {
         self.overlay.credentials.get(credential.digest().as_bytes()).copied()
     }
@@ -345,6 +395,18 @@ pub(super) fn base_credential(base: &Fragment, digest: &[u8; 32]) -> Result<Opti
         let number = number?;
         let record: &[u8; 64] = base.record(Section::Credentials, number)?;
         if record.first_chunk::<32>().is_some_and(|known| words(known).ct_eq(&words(digest)).into()) {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+/// The number of the first version of the base's client of that id.
+fn base_client(base: &Fragment, id: &str) -> Result<Option<u32>, Unreadable> {
+    for number in index::probe(base.section(Section::CredentialIndex)?, index::hash(base.keys, id.as_bytes())) {
+        let number = number?;
+        let record: &[u8; 64] = base.record(Section::Credentials, number)?;
+        if base.raw_text(word(record, 32)?)? == id.as_bytes() {
             return Ok(Some(number));
         }
     }

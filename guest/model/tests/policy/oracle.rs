@@ -148,6 +148,18 @@ pub(crate) fn check(policy: &Policy, source: &Source, paths: &[u8]) {
                 check_credential(source, &found, credential, version, &[]);
             }
         }
+        let found: Vec<_> = policy.client(&name).unwrap().into_iter().flatten().collect();
+        let expected = source.credentials.iter().find(|c| c.id.as_str() == name && c.kind.is_client());
+        let mut versions: Vec<_> =
+            expected.into_iter().flat_map(|client| client.secrets.iter().map(move |s| (client, s))).collect();
+        versions.sort_by_key(|(_, secret)| secret.version);
+        assert_eq!(found.len(), versions.len(), "{name}");
+        for (found, (client, secret)) in found.iter().zip(versions) {
+            check_credential(source, found, client, secret, &endpoints);
+        }
+    }
+    for stranger in ["", "c", "c99", "C0", "acme"] {
+        assert!(policy.client(stranger).unwrap().iter().all(Option::is_none));
     }
 }
 
@@ -171,6 +183,8 @@ fn check_credential(
     let settings = source.tenants.iter().find(|tenant| tenant.id == expected.tenant).unwrap();
     assert_eq!(tenant.id().unwrap(), settings.id.as_str());
     assert_eq!(tenant.is_active(), Ok(settings.state == TenantState::Active));
+    assert_eq!(tenant.token_issuer(), Ok(settings.token_issuer.as_deref().unwrap_or_default()));
+    assert_eq!(tenant.token_revocation(), Ok(settings.token_revocation));
     for (name, endpoint) in endpoints {
         let found = tenant.settings(endpoint).unwrap();
         let set = settings.endpoints.iter().find(|set| set.endpoint == *name);
@@ -231,6 +245,17 @@ fn check_credential(
                 assert_eq!(set.contains(endpoint), Ok(expected.endpoints.contains(name)));
             }
         }
+        (Grant::Personal { user: Creator::Present(found) }, Kind::Personal) => {
+            let user = expected.creator.as_ref().unwrap();
+            let user = source.users.iter().find(|u| u.tenant == expected.tenant && u.id == *user).unwrap();
+            assert_eq!(found.id().unwrap(), format!("{}/{}", user.tenant, user.id));
+            for (name, endpoint) in endpoints {
+                for method in Method::ALL {
+                    assert_eq!(found.may_use(endpoint, method), Ok(may_use(source, user, name, method)));
+                }
+            }
+        }
+        (Grant::Client, Kind::Client) => {}
         (_, kind) => panic!("another grant than that of a {kind} key"),
     }
 }

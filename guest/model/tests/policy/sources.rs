@@ -10,7 +10,8 @@ use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::method::{Method, Methods};
 use portcullis_model::source::{
     Application, CreatorRule, Credential, CredentialState, Endpoint, EndpointSettings, Group, Module, Permission,
-    Presentation, Role, SecretVersion, Service, SignatureMode, Source, Tenant, TenantState, User, UserState,
+    Presentation, Role, SecretVersion, Service, SignatureMode, Source, Tenant, TenantState, TokenRevocation, User,
+    UserState,
 };
 use portcullis_model::time::{Expiry, UnixTime};
 
@@ -202,8 +203,8 @@ fn members(choices: &mut Choices<'_>, tenant: &str, source: &mut Source) {
         state: choices.one(&[TenantState::Active, TenantState::Suspended]),
         modules: choices.some(&[Module::IpFilter, Module::SignatureCheck]),
         endpoints,
-        token_issuer: None,
-        token_revocation: Default::default(),
+        token_issuer: choices.one_in(2).then(|| format!("https://{tenant}.example")),
+        token_revocation: choices.one(&[TokenRevocation::AllTokens, TokenRevocation::IssuanceOnly]),
     });
     for application in choices.some(&["web", "b"]) {
         source.applications.push(Application { id: id(application), tenant: id(tenant) });
@@ -243,7 +244,7 @@ fn credentials(choices: &mut Choices<'_>, source: &mut Source) {
         let mut credential = Credential {
             id: id(&format!("c{number}")),
             tenant: tenant.clone(),
-            kind: choices.one(&[Kind::Tenant, Kind::Management, Kind::Workspace, Kind::Session]),
+            kind: choices.one(&Kind::ALL),
             state: choices.one(&[CredentialState::Active, CredentialState::Active, CredentialState::Revoked]),
             expires: choices.one_in(2).then(|| choices.expiry()),
             secrets: Vec::new(),
@@ -284,7 +285,9 @@ fn credentials(choices: &mut Choices<'_>, source: &mut Source) {
                 credential.creator = Some(choices.one(&users).id.clone());
                 credential.endpoints = choices.some(&known);
             }
-            Kind::Personal | Kind::Client => continue,
+            Kind::Personal if users.is_empty() => continue,
+            Kind::Personal => credential.creator = Some(choices.one(&users).id.clone()),
+            Kind::Client => {}
         }
         let version = 1 + u16::try_from(choices.below(3)).unwrap();
         for version in version..=version + u16::from(choices.one_in(2)) {
