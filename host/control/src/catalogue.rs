@@ -25,7 +25,7 @@ struct AdminEndpoint {
 pub(crate) const ENROLMENT: &str = "enrolment";
 pub(crate) const OWN: &str = "me";
 
-const ADMIN_ENDPOINTS: [AdminEndpoint; 20] = [
+const ADMIN_ENDPOINTS: [AdminEndpoint; 21] = [
     AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
     AdminEndpoint { id: ENROLMENT, name: "Signing in", paths: &["/v1/me/session"] },
     AdminEndpoint {
@@ -38,6 +38,11 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 20] = [
         id: "signature-profiles",
         name: "Signature profiles",
         paths: &["/v1/signature-profiles", "/v1/signature-profiles/{profile}"],
+    },
+    AdminEndpoint {
+        id: "token-keys",
+        name: "Keys of access tokens",
+        paths: &["/v1/token-keys", "/v1/token-keys/rotate", "/v1/token-keys/{kid}/retire"],
     },
     AdminEndpoint {
         id: "services",
@@ -85,6 +90,8 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 20] = [
             "/v1/tenants/{tenant}/clients",
             "/v1/tenants/{tenant}/clients/{key}",
             "/v1/tenants/{tenant}/clients/{key}/revoke",
+            "/v1/tenants/{tenant}/clients/{key}/tokens",
+            "/v1/tenants/{tenant}/clients/{key}/log",
         ],
     },
     AdminEndpoint {
@@ -323,7 +330,7 @@ mod tests {
             });
         }
         policy::build(&source).unwrap();
-        assert_eq!(admin_endpoints().len(), 36);
+        assert_eq!(admin_endpoints().len(), 38);
         assert_eq!(source.services[1].endpoints.len(), 15, "REQUIREMENTS A8 lists fifteen");
     }
 }

@@ -48,7 +48,10 @@ impl Lane {
             carried: 0,
             signers: Signers::read(store).await?,
             deliveries: services.iter().map(delivery).collect(),
-            catalogue: Catalogue::new(services.into_iter().map(|stored| stored.record.service)),
+            catalogue: Catalogue::new(services.into_iter().map(|Stored { record, .. }| {
+                let ServiceRecord { service, delivery, .. } = record;
+                (service, delivery.reserved_prefix)
+            })),
         })
     }
 
@@ -241,7 +244,7 @@ impl Control {
         remember: Option<Remember>,
     ) -> Result<(), CommandError> {
         let from = lane.revision;
-        let mut delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes).await?;
+        let mut delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes, &self.tokens.issuer).await?;
         let carried = self.witness.for_delta(lane.carried).map(|(number, checkpoint)| {
             delta.checkpoint = Some(checkpoint);
             number
@@ -288,6 +291,7 @@ impl Control {
         if goes_elsewhere {
             (self.deliver)(&lane.deliveries);
         }
+        self.tokens.take(&change.writes, &self.sealer);
         let rules = self.error_log.borrow().after(&change.writes, &lane.catalogue);
         if let Some(rules) = rules {
             self.error_log.send_replace(rules);
@@ -329,6 +333,7 @@ impl Control {
     /// Makes the lane and the engine what the store is.
     async fn take_over(&self, lane: &mut Lane) -> Result<(), Failed> {
         *lane = Lane::read(&self.store).await?;
+        self.tokens.read(&self.store, &self.sealer).await?;
         self.error_log.send_replace(ErrorLogRules::read(&self.store, &lane.catalogue).await?);
         self.load().await?;
         (self.deliver)(&lane.deliveries);

@@ -5,7 +5,7 @@ use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{
     CreatorRule, Endpoint, HostPattern, Installation, Module, Permission, Presentation, ReplayMode, Role,
-    SignatureMode, SignatureProfile, TenantState, UserState,
+    SignatureMode, SignatureProfile, TenantState, TokenRevocation, UserState,
 };
 use portcullis_model::time::Expiry;
 use portcullis_store::{ClientTerms, Delivery, ErrorLogSettings, GroupKind, Origin};
@@ -114,6 +114,19 @@ pub enum Command {
     DeleteKey(KeyRef, Confirmation),
     /// Set whether a tenant's failed calls are kept, and what is taken out of them.
     PutErrorLogSettings(Id, ErrorLogSettings),
+    /// Have another key sign access tokens.
+    RotateTokenKey(Takeover),
+    /// Take a key of access tokens out of use before its time: its tokens are dead.
+    RetireTokenKey(String, Confirmation),
+}
+
+/// When a new key of access tokens begins to sign.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takeover {
+    /// Once whoever verifies tokens elsewhere had the time to fetch it.
+    Published,
+    /// Now: for when the present key has got out.
+    AtOnce,
 }
 
 /// Whether the caller has confirmed what cannot be undone.
@@ -203,6 +216,7 @@ pub struct RulesEdit {
     pub expiring_soon_days: Option<u16>,
     pub token_issuer: Option<String>,
     pub token_validity_s: Option<u32>,
+    pub token_revocation: Option<TokenRevocation>,
 }
 
 /// What a tenant sets for one endpoint.
@@ -389,7 +403,9 @@ impl Command {
             | Command::PutEndpoint(..)
             | Command::RemoveEndpoint(..)
             | Command::CreateTenant(_)
-            | Command::EditTenant(..) => Needs::Superuser,
+            | Command::EditTenant(..)
+            | Command::RotateTokenKey(_)
+            | Command::RetireTokenKey(..) => Needs::Superuser,
             Command::PutSettings(tenant, _)
             | Command::RemoveRange(tenant, ..)
             | Command::RemoveSettings(tenant, _)
@@ -464,6 +480,8 @@ impl Command {
             Command::RevokeKey(key, _) => ("revoke", key_name(key.kind)),
             Command::DeleteKey(key, _) => ("delete", key_name(key.kind)),
             Command::PutErrorLogSettings(..) => ("put", "error-log-settings"),
+            Command::RotateTokenKey(_) => ("rotate", "token-key"),
+            Command::RetireTokenKey(..) => ("delete", "token-key"),
         }
     }
 
@@ -503,7 +521,8 @@ impl Command {
             | Command::EndOverlap(key, _)
             | Command::RevokeKey(key, _)
             | Command::DeleteKey(key, _) => key.id.to_string(),
-            Command::PutErrorLogSettings(..) => String::new(),
+            Command::PutErrorLogSettings(..) | Command::RotateTokenKey(_) => String::new(),
+            Command::RetireTokenKey(kid, _) => kid.clone(),
         }
     }
 }

@@ -9,7 +9,8 @@ mod pairs;
 mod people;
 mod profiles;
 mod services;
-mod tenants;
+pub(crate) mod tenants;
+mod token_keys;
 mod transitions;
 
 use portcullis_model::id::{EndpointRef, Id};
@@ -88,6 +89,8 @@ pub(crate) async fn plan(
         Command::RevokeKey(key, confirmation) => keys::revoke(s, key, *confirmation).await,
         Command::DeleteKey(key, confirmation) => keys::delete(s, key, *confirmation).await,
         Command::PutErrorLogSettings(tenant, settings) => error_log::put_settings(s, tenant, settings).await,
+        Command::RotateTokenKey(takeover) => token_keys::rotate(s, *takeover).await,
+        Command::RetireTokenKey(kid, confirmation) => token_keys::retire(s, kid, *confirmation).await,
     }
 }
 

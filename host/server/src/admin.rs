@@ -40,6 +40,7 @@ mod routes;
 mod schema;
 mod services;
 mod tenants;
+mod tokens;
 
 use std::convert::Infallible;
 use std::net::IpAddr;

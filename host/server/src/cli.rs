@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`installation`], [`signature_profile`], [`service`], [`endpoint`] | what is guarded |
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
-//! | [`key`], [`client`] | with which keys |
+//! | [`key`], [`client`], [`token_key`] | with which keys |
 //! | [`me`] | what a person does who has signed in |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
 //! | [`error_log`], [`client_ip`] | what failed, and what the node sees of clients |
@@ -39,6 +39,7 @@ mod settings;
 mod signature_profile;
 mod table;
 mod tenant;
+mod token_key;
 mod user;
 mod value;
 mod whoami;
@@ -68,6 +69,7 @@ pub(crate) enum Command {
     User(user::Args),
     Key(key::Args),
     Client(client::Args),
+    TokenKey(token_key::Args),
     Me(me::Args),
     Audit(audit::Args),
     Decision(decision::Args),
@@ -97,6 +99,7 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::User(args) => user::run(args),
         Command::Key(args) => key::run(args),
         Command::Client(args) => client::run(args),
+        Command::TokenKey(args) => token_key::run(args),
         Command::Me(args) => me::run(args),
         Command::Audit(args) => return refusal_told(audit::run(args)),
         Command::Decision(args) => decision::run(args),

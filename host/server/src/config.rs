@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portcullis_control::AuditRetention;
+use portcullis_control::{AuditRetention, TokenSettings};
+use portcullis_model::source::TokenAlgorithm;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
@@ -45,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) decisions: DecisionsConfig,
     /// How much is kept of the audit.
     pub(crate) audit: AuditRetention,
+    /// How access tokens are issued.
+    pub(crate) tokens: TokenSettings,
     /// What is logged.
     pub(crate) log: LogConfig,
 }
@@ -143,6 +146,7 @@ impl Config {
             admin: check.admin(file.admin),
             decisions: check.decisions(file.decisions),
             audit: check.audit(file.audit),
+            tokens: check.tokens(file.tokens),
             log: check.log(file.log),
         };
         check.faults.none_or(config)
@@ -164,6 +168,8 @@ struct File {
     decisions: DecisionsFile,
     #[serde(default)]
     audit: AuditFile,
+    #[serde(default)]
+    tokens: TokensFile,
     #[serde(default)]
     log: LogFile,
 }
@@ -205,6 +211,13 @@ struct DecisionsFile {
 struct AuditFile {
     retention_days: Setting,
     retention_entries: Setting,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct TokensFile {
+    issuer: Setting,
+    algorithm: Setting,
 }
 
 #[derive(Deserialize, Default)]
@@ -293,6 +306,21 @@ impl Check<'_> {
             days: self.maybe_count("audit.retention_days", retention_days),
             entries: self.maybe_count("audit.retention_entries", retention_entries),
         }
+    }
+
+    fn tokens(&mut self, file: TokensFile) -> TokenSettings {
+        let algorithms = TokenAlgorithm::ALL.map(|algorithm| (algorithm.as_str(), algorithm));
+        let algorithm = self.one_of("tokens.algorithm", file.algorithm, &algorithms).unwrap_or_default();
+        let fix = "write the address that clients know the issuer by, such as `\"https://login.example.com\"`";
+        let issuer = self.text("tokens.issuer", file.issuer, fix).and_then(|text| {
+            let is_one = portcullis_control::is_issuer_url(text.get_ref());
+            if !is_one {
+                let what = format!("`{}` is no address of an issuer", text.get_ref());
+                self.faults.add("tokens.issuer", Some(text.span()), what, fix);
+            }
+            is_one.then(|| text.into_inner())
+        });
+        TokenSettings { issuer, algorithm: Some(algorithm) }
     }
 
     fn log(&mut self, file: LogFile) -> LogConfig {

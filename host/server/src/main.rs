@@ -37,6 +37,7 @@ mod leaked;
 mod listen;
 mod master_key;
 mod metrics;
+mod oauth;
 mod output;
 mod policy;
 mod proxy;

@@ -15,6 +15,7 @@
 //! | [`body`], [`judge`] | bodies on their way, and the end of those that are no longer allowed |
 //! | [`tunnel`] | upgraded connections |
 //! | [`preflight`] | answers to CORS preflights |
+//! | [`token`] | access tokens, and what verifies them |
 //! | [`respond`] | everything the proxy says itself |
 
 mod body;
@@ -27,6 +28,7 @@ mod preflight;
 pub(crate) mod respond;
 mod routing;
 mod signed;
+mod token;
 mod tunnel;
 
 use std::cell::RefCell;
@@ -37,7 +39,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::{Service as HttpService, service_fn};
 use portcullis_control::{MAX_KEPT_BODY_BYTES, WireBody};
@@ -53,6 +55,7 @@ use self::head::Peer;
 use self::judge::Judge;
 pub(crate) use self::routing::{Preflight, Routing, Service, Upstream};
 use self::signed::{Held, RequestBody};
+pub(crate) use self::token::Issuing;
 use crate::clock;
 use crate::enforce::{Cause, Denial, HostFault, Permit, Ruling, refuse_replay, rule};
 use crate::failures::Failures;
@@ -76,6 +79,8 @@ pub(crate) struct Wiring {
     pub(crate) failures: Failures,
     /// Where leaked keys are reported.
     pub(crate) reports: Reports,
+    /// What issues access tokens, where anything does.
+    pub(crate) issuing: Option<Issuing>,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// The bounds of what is forwarded.
@@ -102,6 +107,7 @@ pub(crate) struct Proxy {
     journal: Journal,
     failures: Failures,
     reports: Reports,
+    issuing: Option<Issuing>,
     metrics: Metrics,
     bounds: Bounds,
     clients: Clients,
@@ -139,7 +145,8 @@ impl Proxy {
     /// # Errors
     /// Where the clients for upstreams cannot be made.
     pub(crate) fn new(wiring: Wiring) -> Result<Arc<Self>, ClientsError> {
-        let Wiring { engine, routing, revisions, journal, failures, reports, metrics, bounds, clients } = wiring;
+        let Wiring { engine, routing, revisions, journal, failures, reports, issuing, metrics, bounds, clients } =
+            wiring;
         let clients = Clients::new(clients)?;
         let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
         let replays = Replays::new(replays::MAX_ENTRIES);
@@ -150,6 +157,7 @@ impl Proxy {
             journal,
             failures,
             reports,
+            issuing,
             metrics,
             bounds,
             clients,
@@ -180,7 +188,25 @@ impl Proxy {
 
     async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Outgoing> {
         let (parts, body) = request.into_parts();
-        let (Decided { outcome, service, head }, body) = self.decide(&parts, peer, body).await;
+        let (decided, body) = self.decide(&parts, peer, body).await;
+        if let (Some(issuing), Some(service)) = (&self.issuing, &decided.service)
+            && let Some(own) = service.own(parts.uri.path())
+        {
+            let response = match body {
+                RequestBody::Coming(body) => {
+                    let at = (own, Arc::clone(service));
+                    self.own(issuing, at, decided, peer, (parts, body)).await
+                }
+                // Nothing here is signed.
+                RequestBody::Whole(_) | RequestBody::Gone(_) => {
+                    let recorded = self.record_outcome(&decided.outcome);
+                    respond::problem(StatusCode::BAD_REQUEST, "bad_body", recorded)
+                }
+            };
+            self.metrics.responded(response.status());
+            return response;
+        }
+        let Decided { outcome, service, head } = decided;
         let response = match (outcome, service) {
             (Ok(permit), Some(service)) => {
                 self.metrics.allowed();
@@ -195,7 +221,7 @@ impl Proxy {
             (Err(denial), Some(service)) if is_report(&denial, &service, &parts) => {
                 let recorded = self.record(denial.cause().number(), denial.packed());
                 let RequestBody::Coming(body) = body else {
-                    return respond::problem(http::StatusCode::BAD_REQUEST, "bad_body", recorded);
+                    return respond::problem(StatusCode::BAD_REQUEST, "bad_body", recorded);
                 };
                 let (status, code) = self.reports.take(peer.address, body).await;
                 if status.is_success() { respond::accepted(recorded) } else { respond::problem(status, code, recorded) }
@@ -258,6 +284,17 @@ impl Proxy {
             Ruling::Seen => Err(self.replayed(&head, Some(&digest))),
         };
         (Decided { outcome, service, head }, RequestBody::Whole(whole))
+    }
+
+    /// Asks the gate of a request whose body is none of its business.
+    fn decide_head(&self, parts: &Parts, peer: &Peer) -> Result<Permit, Denial> {
+        let (answered, head) = self.ask_first(parts, peer, false).map_err(Denial::of)?;
+        match answered.ruling {
+            Ruling::Permitted(permit) => Ok(permit),
+            Ruling::Denied(denial) => Err(denial),
+            Ruling::NeedBody(_, decision) => Err(Denial::of_body(HostFault::NeedBody, &decision)),
+            Ruling::Seen => Err(self.replayed(&head, None)),
+        }
     }
 
     /// Asks the gate of a request of which nothing but the head is known.

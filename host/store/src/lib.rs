@@ -21,6 +21,7 @@ mod error;
 mod error_log;
 mod record;
 mod sqlite;
+mod token;
 mod usage;
 
 pub use audit::{
@@ -38,4 +39,5 @@ pub use record::{
     TenantRecord, TenantRules, UserRecord, Write,
 };
 pub use sqlite::{AuditKey, EXPORT_ROWS, Retention, Store};
+pub use token::{Grantee, TokenKeyRecord};
 pub use usage::{SecretUse, SecretUsed};

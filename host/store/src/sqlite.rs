@@ -18,6 +18,7 @@ mod rows;
 mod sealed;
 mod signers;
 mod snapshot;
+mod tokens;
 mod usage;
 mod writer;
 

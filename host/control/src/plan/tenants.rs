@@ -22,7 +22,7 @@ const MAX_KEY_LIMIT: u32 = 10_000_000;
 /// How many days before its end a credential may be called expiring soon.
 const EXPIRING_SOON_DAYS: RangeInclusive<u16> = 1..=90;
 /// How many seconds an access token may live.
-const TOKEN_VALIDITY_S: RangeInclusive<u32> = 60..=86_400;
+pub(crate) const TOKEN_VALIDITY_S: RangeInclusive<u32> = 60..=86_400;
 
 pub(super) async fn create(s: &Situation<'_>, new: &NewTenant) -> Result<Plan, CommandError> {
     if s.control.store.tenant(&new.id).await?.is_some() {
@@ -109,8 +109,9 @@ async fn require_unused(
 fn rules(before: &TenantRules, edit: &RulesEdit) -> TenantRules {
     TenantRules {
         expiring_soon_days: edit.expiring_soon_days.unwrap_or(before.expiring_soon_days),
-        token_issuer: edit.token_issuer.clone().unwrap_or_else(|| before.token_issuer.clone()),
+        token_issuer: edit.token_issuer.clone().or_else(|| before.token_issuer.clone()),
         token_validity_s: edit.token_validity_s.unwrap_or(before.token_validity_s),
+        token_revocation: edit.token_revocation.unwrap_or(before.token_revocation),
     }
 }
 
@@ -258,6 +259,9 @@ fn check(record: &TenantRecord) -> Result<(), Refused> {
         let (least, most) = TOKEN_VALIDITY_S.into_inner();
         faults.add("token_validity_s", format!("{least} to {most} seconds"));
     }
-    faults.text("token_issuer", &rules.token_issuer, (1, MAX_NAME_CHARS));
+    if rules.token_issuer.as_deref().is_some_and(|issuer| !crate::token::is_issuer(issuer)) {
+        let what = "write 1 to 256 visible ASCII characters, such as `https://login.example.com`";
+        faults.add("token_issuer", what);
+    }
     faults.end()
 }

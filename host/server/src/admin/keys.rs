@@ -190,7 +190,7 @@ impl KeyView {
         let expiration = Expiration::at(now, credential.expires, rules);
         let client = terms.map(|terms| ClientView {
             terms,
-            issuer: rules.token_issuer.clone(),
+            issuer: rules.token_issuer.clone().unwrap_or_default(),
             token_validity_s: rules.token_validity_s,
         });
         let (purpose, description) =

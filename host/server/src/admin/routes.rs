@@ -12,7 +12,7 @@ use portcullis_model::id::Id;
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
 use super::{
-    Api, audit, browse, client_ip, error_log, import, keys, own, people, profiles, records, services, tenants,
+    Api, audit, browse, client_ip, error_log, import, keys, own, people, profiles, records, services, tenants, tokens,
 };
 use crate::leaked;
 
@@ -43,6 +43,19 @@ fn installation(routes: Routes) -> Routes {
             "editInstallation",
             "Change what holds for the whole installation\nFields that are left out stay.",
             services::edit_installation,
+        )
+        .get("/v1/token-keys", "listTokenKeys", "List the keys that sign access tokens", tokens::keys)
+        .post(
+            "/v1/token-keys/rotate",
+            "rotateTokenKey",
+            "Have another key sign access tokens\nThe present one stays until its last token is over.",
+            tokens::rotate,
+        )
+        .post(
+            "/v1/token-keys/{kid}/retire",
+            "retireTokenKey",
+            "Take a key of access tokens out of use before its time\nIts tokens are dead at once.",
+            tokens::retire,
         )
         .get(services, "listServices", "List the services", services::list)
         .post(services, "createService", "Make a service", services::create)
@@ -335,12 +348,25 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
                 keys::create_management,
             )
             .delete(&one, "deleteManagementKey", "Delete a management key, at once and for good", keys::delete),
-        Kind::Client => routes.post(
-            &all,
-            "createClient",
-            "Make an OAuth client\nIts secret is in this answer alone.",
-            keys::create_client,
-        ),
+        Kind::Client => routes
+            .get(
+                &format!("{one}/tokens"),
+                "listClientTokens",
+                "List what became of a client's requests for tokens\nThe newest first.",
+                tokens::tokens,
+            )
+            .get(
+                &format!("{one}/log"),
+                "listClientLog",
+                "List what was done with a client\nThe newest first.",
+                tokens::log,
+            )
+            .post(
+                &all,
+                "createClient",
+                "Make an OAuth client\nIts secret is in this answer alone.",
+                keys::create_client,
+            ),
         Kind::Personal | Kind::Session => routes,
     }
 }

@@ -299,7 +299,8 @@ pub(super) struct Delivery {
     preserve_host: bool,
     /// How long the upstream may take until the head of its response, in seconds.
     response_timeout_s: u32,
-    /// A path of the service that Portcullis keeps for itself: below it lies `/v1/leaked`. Off where left out.
+    /// A path of the service that Portcullis keeps for itself: below it lie `/v1/leaked`,
+    /// `/v1/auth/token` and `/v1/auth/jwks.json`. Off where left out.
     #[schemars(skip_serializing_if = "Option::is_none")]
     reserved_prefix: Option<String>,
     #[schemars(skip_serializing_if = "Option::is_none")]
@@ -315,6 +316,32 @@ pub(super) struct TenantRules {
     token_issuer: String,
     /// How long an access token lives unless its client ends before, in seconds.
     token_validity_s: u32,
+    /// What the end of a client does to the access tokens that it has.
+    token_revocation: TokenRevocation,
+}
+
+/// An algorithm of access tokens.
+#[derive(JsonSchema)]
+pub(super) enum TokenAlgorithm {
+    /// Ed25519 (RFC 8037).
+    #[schemars(rename = "EdDSA")]
+    EdDsa,
+    /// ECDSA with P-256 and SHA-256 (RFC 7518).
+    #[schemars(rename = "ES256")]
+    Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518).
+    #[schemars(rename = "RS256")]
+    Rs256,
+}
+
+/// What the end of a client, or of a version of its secret, does to the access tokens that were issued to it.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub(super) enum TokenRevocation {
+    /// They are dead on the next request.
+    AllTokens,
+    /// No more are issued; those there are live until they expire.
+    IssuanceOnly,
 }
 
 /// What the access tokens of an OAuth client may be for.

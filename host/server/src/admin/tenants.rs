@@ -6,7 +6,7 @@ use portcullis_control::store::{ApplicationRecord, Stored, TenantRecord, TenantR
 use portcullis_control::{Caller, Command, NewApplication, NewTenant, RulesEdit, SettingsOf, TenantEdit};
 use portcullis_model::address::Cidr;
 use portcullis_model::id::{EndpointRef, Id};
-use portcullis_model::source::{EndpointSettings, Module, ReplayMode, SignatureMode, TenantState};
+use portcullis_model::source::{EndpointSettings, Module, ReplayMode, SignatureMode, TenantState, TokenRevocation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,8 @@ pub(super) struct TenantBody {
     expiring_soon_days: Option<u16>,
     token_issuer: Option<String>,
     token_validity_s: Option<u32>,
+    #[schemars(with = "Option<schema::TokenRevocation>")]
+    token_revocation: Option<TokenRevocation>,
 }
 
 fn usual_key_limit() -> u32 {
@@ -95,6 +97,8 @@ pub(super) struct TenantPatch {
     expiring_soon_days: Option<u16>,
     token_issuer: Option<String>,
     token_validity_s: Option<u32>,
+    #[schemars(with = "Option<schema::TokenRevocation>")]
+    token_revocation: Option<TokenRevocation>,
     #[serde(default)]
     confirm: bool,
 }
@@ -118,6 +122,7 @@ pub(super) async fn create(
         expiring_soon_days: body.expiring_soon_days,
         token_issuer: body.token_issuer,
         token_validity_s: body.token_validity_s,
+        token_revocation: body.token_revocation,
     };
     let new = NewTenant { id: body.id, name: body.name, modules: body.modules, key_limit: body.key_limit, rules };
     let done = api.create(&caller, None, idempotency, Command::CreateTenant(new)).await?;
@@ -152,6 +157,7 @@ pub(super) async fn edit(
             expiring_soon_days: patch.expiring_soon_days,
             token_issuer: patch.token_issuer,
             token_validity_s: patch.token_validity_s,
+            token_revocation: patch.token_revocation,
         },
         confirmation: confirmation(patch.confirm),
     };

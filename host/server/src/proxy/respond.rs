@@ -10,7 +10,7 @@ use crate::enforce::Denial;
 use crate::journal::DecisionId;
 
 /// The field that names the decision, for a caller who asks an administrator about it.
-const DECISION: HeaderName = HeaderName::from_static("x-portcullis-decision");
+pub(super) const DECISION: HeaderName = HeaderName::from_static("x-portcullis-decision");
 
 /// Why a permitted request could not be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

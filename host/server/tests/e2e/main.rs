@@ -42,6 +42,8 @@ mod storage;
 mod streams;
 mod tenant_keys;
 mod tls;
+mod token_log;
+mod tokens;
 mod upstream;
 mod upstreams;
 mod workspace_keys;

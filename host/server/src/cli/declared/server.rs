@@ -30,8 +30,16 @@ pub(super) const KEYS: [(&str, &str); 3] =
     [("tenant", "tenant-keys"), ("management", "management-keys"), ("workspace", "workspace-keys")];
 
 /// What a tenant itself has, beside its id.
-pub(super) const TENANT_FIELDS: &[&str] =
-    &["name", "state", "modules", "key_limit", "expiring_soon_days", "token_issuer", "token_validity_s"];
+pub(super) const TENANT_FIELDS: &[&str] = &[
+    "name",
+    "state",
+    "modules",
+    "key_limit",
+    "expiring_soon_days",
+    "token_issuer",
+    "token_validity_s",
+    "token_revocation",
+];
 
 pub(super) fn missing(what: &str) -> Error {
     Error::NothingToExport { what: what.to_owned() }

@@ -74,7 +74,9 @@ impl Choice {
             upstream: Upstream::parse(upstream).unwrap(),
             preserve_host: true,
             response_timeout: LONG,
+            id: "shop".parse().unwrap(),
             leaked: None,
+            reserved: None,
             preflight: None,
         };
         Choice {
@@ -107,6 +109,7 @@ impl Choice {
             revisions,
             journal,
             reports: crate::leaked::channel().0,
+            issuing: None,
             failures: failures::channel(watch::channel(Arc::default()).1, metrics.clone()).0,
             metrics: metrics.clone(),
             bounds: Bounds {
