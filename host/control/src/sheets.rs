@@ -212,6 +212,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_sheet_holds_no_secret() {
+        let profile = portcullis_model::signing::presets::antavo("eu");
+        let secret = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+        let keys = [signing::day_key(&profile, secret.as_bytes(), Day(20_000))];
+        let part = encode(Day(20_000), 0, &keys).unwrap();
+        for of in secret.as_bytes().windows(4) {
+            assert!(part.windows(4).all(|window| window != of));
+        }
+    }
+
+    #[test]
     fn tomorrow_comes_at_noon_and_two_days_stay() {
         let days = |text: &str| {
             let now: UnixTime = text.parse().unwrap();
