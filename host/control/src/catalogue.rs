@@ -25,7 +25,7 @@ struct AdminEndpoint {
 pub(crate) const ENROLMENT: &str = "enrolment";
 pub(crate) const OWN: &str = "me";
 
-const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
+const ADMIN_ENDPOINTS: [AdminEndpoint; 21] = [
     AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
     AdminEndpoint { id: ENROLMENT, name: "Signing in", paths: &["/v1/me/session"] },
     AdminEndpoint {
@@ -34,6 +34,16 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
         paths: &["/v1/me", "/v1/me/end-session", "/v1/me/personal-key", "/v1/me/personal-key/regenerate"],
     },
     AdminEndpoint { id: "installation", name: "Installation", paths: &["/v1/installation"] },
+    AdminEndpoint {
+        id: "signature-profiles",
+        name: "Signature profiles",
+        paths: &["/v1/signature-profiles", "/v1/signature-profiles/{profile}"],
+    },
+    AdminEndpoint {
+        id: "token-keys",
+        name: "Keys of access tokens",
+        paths: &["/v1/token-keys", "/v1/token-keys/rotate", "/v1/token-keys/{kid}/retire"],
+    },
     AdminEndpoint {
         id: "services",
         name: "Services and endpoints",
@@ -80,6 +90,8 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
             "/v1/tenants/{tenant}/clients",
             "/v1/tenants/{tenant}/clients/{key}",
             "/v1/tenants/{tenant}/clients/{key}/revoke",
+            "/v1/tenants/{tenant}/clients/{key}/tokens",
+            "/v1/tenants/{tenant}/clients/{key}/log",
         ],
     },
     AdminEndpoint {
@@ -87,6 +99,7 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 19] = [
         name: "Workspace keys",
         paths: &[
             "/v1/tenants/{tenant}/workspace-keys",
+            "/v1/tenants/{tenant}/workspace-keys/import",
             "/v1/tenants/{tenant}/workspace-keys/{key}",
             "/v1/tenants/{tenant}/workspace-keys/{key}/revoke",
         ],
@@ -317,7 +330,7 @@ mod tests {
             });
         }
         policy::build(&source).unwrap();
-        assert_eq!(admin_endpoints().len(), 34);
+        assert_eq!(admin_endpoints().len(), 38);
         assert_eq!(source.services[1].endpoints.len(), 15, "REQUIREMENTS A8 lists fifteen");
     }
 }

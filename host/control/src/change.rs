@@ -21,6 +21,7 @@ use crate::compile::{self, Catalogue};
 use crate::error::{CommandError, Failed, Refused};
 use crate::error_log::ErrorLogRules;
 use crate::import::Imported;
+use crate::signers::Signers;
 use crate::{Control, Deliveries, idempotency, plan};
 
 /// What the lane knows and whoever holds it may change.
@@ -28,6 +29,8 @@ pub(crate) struct Lane {
     pub(crate) revision: Revision,
     pub(crate) catalogue: Catalogue,
     pub(crate) deliveries: Deliveries,
+    /// Who signs requests.
+    pub(crate) signers: Signers,
     /// The number of the newest checkpoint of the audit that a revision has carried.
     pub(crate) carried: u64,
 }
@@ -43,8 +46,12 @@ impl Lane {
         Ok(Lane {
             revision,
             carried: 0,
+            signers: Signers::read(store).await?,
             deliveries: services.iter().map(delivery).collect(),
-            catalogue: Catalogue::new(services.into_iter().map(|stored| stored.record.service)),
+            catalogue: Catalogue::new(services.into_iter().map(|Stored { record, .. }| {
+                let ServiceRecord { service, delivery, .. } = record;
+                (service, delivery.reserved_prefix)
+            })),
         })
     }
 
@@ -237,7 +244,7 @@ impl Control {
         remember: Option<Remember>,
     ) -> Result<(), CommandError> {
         let from = lane.revision;
-        let mut delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes).await?;
+        let mut delta = compile::delta(&self.store, &lane.catalogue, (from, to), &writes, &self.tokens.issuer).await?;
         let carried = self.witness.for_delta(lane.carried).map(|(number, checkpoint)| {
             delta.checkpoint = Some(checkpoint);
             number
@@ -259,15 +266,19 @@ impl Control {
             Err(LoadError::Invalid(what)) => return Err(Refused::field("", what).into()),
             Err(error) => return Err(Failed::Gate(error).into()),
         }
+        // INVARIANT (keys-before-names): the gate has the day keys of a signer before the policy names it.
+        let added = self.add_signers(&lane.signers.new_in(&writes)).await?;
         let change = Change { from, to, at, writes, audit, remember };
         if let Err(error) = self.store.commit(&change).await
             && !self.is_written(lane, to, &error).await
         {
+            self.take_back(added);
             return Err(error.into());
         }
         // INVARIANT (written-then-enforced): from here on the change stands, whatever happens to this process.
         let goes_elsewhere = lane.advance(to, &change.writes);
         lane.carried = carried.unwrap_or(lane.carried);
+        let freed = lane.signers.advance(&change.writes);
         if let Err(error) = self.engine.apply(&bytes) {
             // A compaction that read the store after the commit has brought it in force already.
             let is_in_force = matches!(error, LoadError::WrongRevision { at } if at >= to);
@@ -276,9 +287,11 @@ impl Control {
                 return Err(Failed::NotEnforced.into());
             }
         }
+        self.remove_signers(&freed, added).await;
         if goes_elsewhere {
             (self.deliver)(&lane.deliveries);
         }
+        self.tokens.take(&change.writes, &self.sealer);
         let rules = self.error_log.borrow().after(&change.writes, &lane.catalogue);
         if let Some(rules) = rules {
             self.error_log.send_replace(rules);
@@ -320,6 +333,7 @@ impl Control {
     /// Makes the lane and the engine what the store is.
     async fn take_over(&self, lane: &mut Lane) -> Result<(), Failed> {
         *lane = Lane::read(&self.store).await?;
+        self.tokens.read(&self.store, &self.sealer).await?;
         self.error_log.send_replace(ErrorLogRules::read(&self.store, &lane.catalogue).await?);
         self.load().await?;
         (self.deliver)(&lane.deliveries);

@@ -3,6 +3,8 @@
 //! Records outlive what they name: settings survive the removal of their endpoint, a key the deletion of its creator. The
 //! policy must not name what is not there, so this is where dead references are left out, always to the side of denying.
 
+mod token_endpoint;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_model::credential::Kind;
@@ -14,17 +16,38 @@ use portcullis_model::source::{
 use portcullis_store::{Snapshot, Store, StoreError, TenantRecord, Write};
 
 use crate::catalogue::admin_service;
+use crate::token;
 
 /// The services of the installation with their catalogues, the admin API among them.
 #[derive(Clone, Default)]
 pub(crate) struct Catalogue {
+    /// As they are stored. What is granted, set or shown is of these.
     services: BTreeMap<Id, Service>,
+    /// The prefixes of paths that services keep for Portcullis.
+    reserved: BTreeMap<Id, String>,
 }
 
 impl Catalogue {
-    pub(crate) fn new(stored: impl IntoIterator<Item = Service>) -> Catalogue {
-        let services = stored.into_iter().chain(admin_service());
-        Catalogue { services: services.map(|service| (service.id.clone(), service)).collect() }
+    pub(crate) fn new(stored: impl IntoIterator<Item = (Service, Option<String>)>) -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        for (service, reserved) in stored.into_iter().chain(admin_service().map(|admin| (admin, None))) {
+            catalogue.put(service, reserved);
+        }
+        catalogue
+    }
+
+    fn put(&mut self, service: Service, reserved: Option<String>) {
+        self.reserved.remove(&service.id);
+        self.reserved.extend(reserved.map(|prefix| (service.id.clone(), prefix)));
+        self.services.insert(service.id.clone(), service);
+    }
+
+    /// The services as the gate has them: those that keep a prefix for Portcullis have a token endpoint.
+    fn in_force(&self) -> impl Iterator<Item = Service> {
+        self.services.values().map(|service| match self.reserved.get(&service.id) {
+            Some(reserved) => token_endpoint::with(service.clone(), reserved),
+            None => service.clone(),
+        })
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
@@ -55,10 +78,11 @@ impl Catalogue {
         for write in writes {
             match write {
                 Write::PutService(record) => {
-                    after.services.insert(record.service.id.clone(), record.service.clone());
+                    after.put(record.service.clone(), record.delivery.reserved_prefix.clone());
                 }
                 Write::RemoveService(id) => {
                     after.services.remove(id);
+                    after.reserved.remove(id);
                 }
                 Write::PutInstallation(_)
                 | Write::PutTenant(_)
@@ -73,7 +97,9 @@ impl Catalogue {
                 | Write::PutCredential(_)
                 | Write::AddCredentials(_)
                 | Write::RemoveCredential(_)
-                | Write::PutErrorLogSettings { .. } => {}
+                | Write::PutErrorLogSettings { .. }
+                | Write::PutTokenKey(_)
+                | Write::RemoveTokenKey(_) => {}
             }
         }
         after
@@ -89,7 +115,7 @@ struct Present<'p> {
 }
 
 /// The whole policy as of a snapshot.
-pub(crate) fn source(snapshot: Snapshot, checkpoint: Option<String>) -> Source {
+pub(crate) fn source(snapshot: Snapshot, issuer: &str, checkpoint: Option<String>) -> Source {
     let catalogue = Catalogue::new(snapshot.services);
     let mut settings: BTreeMap<Id, Vec<EndpointSettings>> = BTreeMap::new();
     for (tenant, of_endpoint) in snapshot.settings {
@@ -129,7 +155,7 @@ pub(crate) fn source(snapshot: Snapshot, checkpoint: Option<String>) -> Source {
             .into_iter()
             .map(|record| {
                 let settings = settings.remove(&record.id).unwrap_or_default();
-                tenant(record, settings, &catalogue)
+                tenant(record, settings, &catalogue, issuer)
             })
             .collect(),
         applications: snapshot.applications,
@@ -143,20 +169,21 @@ pub(crate) fn source(snapshot: Snapshot, checkpoint: Option<String>) -> Source {
             .collect(),
         groups: snapshot.groups.into_iter().map(|stored| group(stored, &catalogue)).collect(),
         credentials,
-        services: catalogue.services.into_values().collect(),
+        services: catalogue.in_force().collect(),
         checkpoint,
     }
 }
 
-fn tenant(record: TenantRecord, mut settings: Vec<EndpointSettings>, catalogue: &Catalogue) -> Tenant {
+fn tenant(record: TenantRecord, mut settings: Vec<EndpointSettings>, catalogue: &Catalogue, issuer: &str) -> Tenant {
+    let token_issuer = token::issuer_of(&record, issuer).map(str::to_owned);
     settings.retain(|of_endpoint| catalogue.endpoint(&of_endpoint.endpoint).is_some());
     Tenant {
         id: record.id,
         state: record.state,
         modules: record.modules,
         endpoints: settings,
-        token_issuer: None,
-        token_revocation: Default::default(),
+        token_issuer,
+        token_revocation: record.rules.token_revocation,
     }
 }
 
@@ -175,13 +202,19 @@ fn user(mut stored: User, has_group: bool) -> User {
 /// Nothing where the policy cannot express the credential; to a caller it is then unknown, which looks like revoked.
 fn credential(mut stored: Credential, present: &Present<'_>) -> Option<Credential> {
     let is_told = match stored.kind {
-        Kind::Workspace | Kind::Tenant | Kind::Management => true,
-        Kind::Session => present.creator,
-        // They are proven by access tokens, of which the policy has nothing yet.
-        Kind::Personal | Kind::Client => false,
+        // A revoked client stays: whether the tokens that it has are dead as well is its tenant's to say.
+        Kind::Workspace | Kind::Tenant | Kind::Management | Kind::Client => true,
+        Kind::Session | Kind::Personal => present.creator,
     };
     if !is_told || stored.secrets.is_empty() || !present.group {
         return None;
+    }
+    if stored.secrets.iter().all(|secret| secret.signing_slot.is_none()) {
+        // What has no place in the key sheets signs nothing: a revoked key, or one that could not be used at all.
+        if stored.signed_only && stored.state == CredentialState::Active {
+            return None;
+        }
+        (stored.signature_profile, stored.signed_only) = (None, false);
     }
     if stored.creator.is_some() && !present.creator {
         stored.creator = None;
@@ -209,6 +242,7 @@ pub(crate) async fn delta(
     before: &Catalogue,
     revisions: (Revision, Revision),
     writes: &[Write],
+    issuer: &str,
 ) -> Result<Delta, StoreError> {
     let catalogue = before.after(writes);
     let mut delta = services(store, before, &catalogue, revisions);
@@ -232,8 +266,8 @@ pub(crate) async fn delta(
             Write::RemoveGroup { tenant, group } => delta.removed.groups.push((tenant.clone(), group.clone())),
             // Applications are in no delta: the gate compares ids with what the key lists.
             Write::PutApplication(_) | Write::RemoveApplication { .. } => {}
-            // The gate keeps no error log.
-            Write::PutErrorLogSettings { .. } => {}
+            // The gate keeps no error log, and of a key that signs it has the public half, in the installation.
+            Write::PutErrorLogSettings { .. } | Write::PutTokenKey(_) | Write::RemoveTokenKey(_) => {}
             Write::PutUser(record) => {
                 let user_record = record.user.clone();
                 let has_group = has_group(store, &user_record.tenant, user_record.group.as_ref()).await?;
@@ -254,7 +288,7 @@ pub(crate) async fn delta(
     for id in tenants {
         if let Some(record) = tenant_after(store, &id, writes).await? {
             let settings = settings_after(store, &id, writes).await?;
-            delta.tenants.push(tenant(record, settings, &catalogue));
+            delta.tenants.push(tenant(record, settings, &catalogue, issuer));
         }
     }
     delta.groups = groups.into_iter().map(|stored| group(stored, &catalogue)).collect();
@@ -270,7 +304,7 @@ pub(crate) async fn delta(
 /// The part of a delta that is about services and hosts; without one where no catalogue changes.
 fn services(store: &Store, before: &Catalogue, after: &Catalogue, (from, to): (Revision, Revision)) -> Delta {
     let of = |revision, catalogue: &Catalogue| Source {
-        services: catalogue.services().cloned().collect(),
+        services: catalogue.in_force().collect(),
         ..Source::empty(revision, store.seed())
     };
     Delta::between(&of(from, before), &of(to, after))

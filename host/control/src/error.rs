@@ -118,6 +118,9 @@ pub enum Failed {
     /// A secret cannot be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A key of access tokens cannot be made.
+    #[error(transparent)]
+    TokenKey(#[from] crate::token::TokenKeyError),
     /// It is written down, but this node could not be brought to decide by it, and stops.
     #[error("the change is written down, but this node does not enforce it and stops: start it again")]
     NotEnforced,

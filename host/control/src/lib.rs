@@ -16,7 +16,9 @@
 //! | [`import`] | keys of another system |
 //! | [`idempotency`] | creations that may be repeated |
 //! | [`catalogue`] | the admin API as a service, presets |
+//! | [`token`] | access tokens: the keys that sign them, and their issue |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
+//! | [`signers`], [`sheets`] | who signs requests, and the keys of the day that are derived for them |
 //! | [`master_key`], [`rekey`] | what secrets are sealed under |
 //! | [`audit`] | the audit signed, checked, and kept short |
 
@@ -41,6 +43,9 @@ mod redact;
 mod rekey;
 mod seal;
 mod secret;
+mod sheets;
+mod signers;
+mod token;
 mod view;
 mod witness;
 
@@ -50,12 +55,12 @@ pub use change::{Done, Issued, Repetition};
 pub use command::{
     Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewClient, NewGroup, NewManagementKey,
     NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, RulesEdit, ServiceEdit, SettingsOf,
-    TenantEdit, TenantKeyEdit, UserEdit, key_name,
+    Takeover, TenantEdit, TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
 pub use error_log::ErrorLogRules;
 pub use idempotency::{Idempotency, IdempotencyKeyError, MAX_IDEMPOTENCY_KEY_BYTES, MAX_REMEMBERED, REMEMBERED_S};
-pub use import::{Existing, ImportKeys, Imported, ImportedKey, MAX_IMPORT};
+pub use import::{Existing, ImportKeys, ImportPair, Imported, ImportedKey, ImportedSecret, MAX_IMPORT};
 pub use master_key::{MasterKeyError, MasterKeySource};
 pub use plan::keys::MAX_OVERLAP_S;
 pub use plan::own::{CODE_S, SESSION_S};
@@ -66,6 +71,11 @@ pub use recover::OtherKeys;
 pub use redact::{FailedCall, MAX_KEPT_BODY_BYTES, Redactor, WireBody, WireMessage};
 pub use rekey::{RekeyError, Rekeyed, rekey};
 pub use seal::SealError;
+pub use token::{
+    Asked, Claimed, Counted, IssuedToken, JWKS_MAX_AGE_S, JWKS_PATH, PUBLISHED_AHEAD_S, ProvenClient, TOKEN_PATH,
+    TokenDesk, TokenError, TokenErrorCode, TokenKeyError, TokenKeyRole, TokenKeyView, TokenSettings, TokenWriter,
+    Unanswered, is_issuer_url,
+};
 
 pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
 pub use witness::CheckpointLine;
@@ -88,6 +98,8 @@ use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
 use crate::idempotency::InProgress;
 use crate::seal::Sealer;
+use crate::sheets::Sheets;
+use crate::token::Tokens;
 use crate::witness::Witness;
 
 /// The database within the data folder.
@@ -113,8 +125,11 @@ pub type Deliver = Box<dyn Fn(&Deliveries) + Send + Sync>;
 pub struct Control {
     store: Store,
     engine: Arc<Engine>,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
+    /// Held while day keys are derived, and by changes of signers until they are in force.
+    sheets: Mutex<Sheets>,
     seal: Seal,
+    tokens: Tokens,
     witness: Witness,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
@@ -141,10 +156,10 @@ impl Control {
         deliver: Deliver,
     ) -> Result<Arc<Control>, StartError> {
         let source = MasterKeySource::File(data.join(MASTER_KEY));
-        Control::open_under(&source, data, engine, clock, deliver).await
+        Control::open_under(&source, data, engine, clock, deliver, TokenSettings::default()).await
     }
 
-    /// The same, with the master key from elsewhere.
+    /// The same, with the master key from elsewhere, and tokens as the configuration has them.
     ///
     /// # Errors
     /// Any [`StartError`]; nothing is in force then.
@@ -154,6 +169,7 @@ impl Control {
         engine: Arc<Engine>,
         clock: fn() -> UnixTime,
         deliver: Deliver,
+        tokens: TokenSettings,
     ) -> Result<Arc<Control>, StartError> {
         let mut seed = [0; 16];
         rand::rng().fill_bytes(&mut seed);
@@ -168,11 +184,14 @@ impl Control {
         let lane = Lane::read(&store).await?;
         deliver(&lane.deliveries);
         let error_log = watch::Sender::new(ErrorLogRules::read(&store, &lane.catalogue).await?);
+        let tokens = Tokens::new(tokens, &store);
         let control = Arc::new(Control {
             store,
             engine,
-            sealer,
+            sealer: Arc::new(sealer),
+            sheets: Mutex::default(),
             seal,
+            tokens,
             witness,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
@@ -184,8 +203,12 @@ impl Control {
             deliver,
             stopped: watch::Sender::new(None),
         });
+        control.keep_sheets().await?;
         control.load().await?;
-        control.found(&mut *control.lane.lock().await).await?;
+        let mut lane = control.lane.lock().await;
+        control.found(&mut lane).await?;
+        control.found_token_keys(&mut lane).await?;
+        drop(lane);
         control.keep_checkpoint().await;
         Ok(control)
     }
@@ -259,10 +282,10 @@ impl Control {
     /// The same, for whoever holds the lock.
     async fn load_alone(&self, _loading: &mut MutexGuard<'_, ()>) -> Result<(), Failed> {
         let snapshot = self.store.snapshot().await?;
-        let engine = Arc::clone(&self.engine);
+        let (engine, issuer) = (Arc::clone(&self.engine), self.tokens.issuer.clone());
         let checkpoint = self.witness.for_base();
         let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {
-            let base = policy::build(&compile::source(snapshot, checkpoint))?;
+            let base = policy::build(&compile::source(snapshot, &issuer, checkpoint))?;
             Ok(engine.load(base.into())?)
         });
         let revision = loaded.await.map_err(|_| Failed::Interrupted)??;

@@ -142,7 +142,7 @@ impl Control {
     }
 
     /// A change that nobody ordered over the admin API.
-    async fn by_portcullis(
+    pub(crate) async fn by_portcullis(
         &self,
         lane: &mut Lane,
         (action, object_kind): (&'static str, &'static str),

@@ -19,6 +19,7 @@ use crate::command::{Caller, key_name};
 use crate::compile::Catalogue;
 use crate::error::{CommandError, Failed, Refused};
 use crate::plan::keys::sealed_place;
+use crate::token::TokenKeyView;
 
 /// How a credential stands to its expiry, whatever its stored state is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,7 +106,8 @@ impl Control {
         if !caller.is_superuser() && caller.tenant != *id {
             return Err(missing().into());
         }
-        let tenant = self.store.tenant(id).await?.ok_or_else(missing)?;
+        let mut tenant = self.store.tenant(id).await?.ok_or_else(missing)?;
+        self.with_issuer(&mut tenant.record.rules);
         Ok(TenantView { control: self, tenant })
     }
 
@@ -136,6 +138,11 @@ impl Control {
     }
 
     /// The personal key of a user.
+    /// Rules as people read them: the issuer is named, whoever has set it.
+    fn with_issuer(&self, rules: &mut TenantRules) {
+        rules.token_issuer.get_or_insert_with(|| self.token_issuer().to_owned());
+    }
+
     pub(crate) async fn personal_of(
         &self,
         tenant: &Id,
@@ -152,7 +159,9 @@ impl Control {
     /// Where the store fails.
     pub async fn rules(&self, tenant: &Id) -> Result<TenantRules, CommandError> {
         let tenant = self.store.tenant(tenant).await?;
-        Ok(tenant.map(|stored| stored.record.rules).unwrap_or_default())
+        let mut rules = tenant.map(|stored| stored.record.rules).unwrap_or_default();
+        self.with_issuer(&mut rules);
+        Ok(rules)
     }
 
     /// The credential that the caller used.
@@ -193,7 +202,7 @@ impl TenantView<'_> {
     /// What the tenant has set for one endpoint, which may be named by an alias.
     pub async fn settings_of(&self, name: &EndpointRef) -> Result<Stored<EndpointSettings>, CommandError> {
         let service = self.control.store.service(&name.service).await?.map(|stored| stored.record.service);
-        let stable = Catalogue::new(service).stable(name);
+        let stable = Catalogue::new(service.map(|service| (service, None))).stable(name);
         let of_it = self.settings().await?.into_iter().find(|stored| stored.record.endpoint == stable);
         found(of_it, "settings for endpoint", name)
     }
@@ -338,7 +347,9 @@ impl SystemView<'_> {
 
     /// Tenants.
     pub async fn tenants(&self, paging: Paging) -> Result<Page<Stored<TenantRecord>>, CommandError> {
-        Ok(self.control.store.tenants(paging).await?)
+        let mut tenants = self.control.store.tenants(paging).await?;
+        tenants.items.iter_mut().for_each(|tenant| self.control.with_issuer(&mut tenant.record.rules));
+        Ok(tenants)
     }
 
     /// What was done and refused anywhere, newest first.
@@ -354,6 +365,11 @@ impl SystemView<'_> {
     /// A checkpoint of the audit as it is now.
     pub async fn checkpoint(&self) -> Result<(Checkpoint, PublicKey), CommandError> {
         Ok((self.control.sign_checkpoint().await?, self.control.audit_public_key()))
+    }
+
+    /// The keys that sign access tokens, in the order in which they sign.
+    pub async fn token_keys(&self) -> Result<Vec<TokenKeyView>, CommandError> {
+        Ok(self.control.token_key_views().await?)
     }
 
     /// Recomputes every chain, and compares them with the newest checkpoint.

@@ -6,9 +6,9 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`installation`], [`service`], [`endpoint`] | what is guarded |
+//! | [`installation`], [`signature_profile`], [`service`], [`endpoint`] | what is guarded |
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
-//! | [`key`], [`client`] | with which keys |
+//! | [`key`], [`client`], [`token_key`] | with which keys |
 //! | [`me`] | what a person does who has signed in |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
 //! | [`error_log`], [`client_ip`] | what failed, and what the node sees of clients |
@@ -36,8 +36,10 @@ mod key;
 mod me;
 mod service;
 mod settings;
+mod signature_profile;
 mod table;
 mod tenant;
+mod token_key;
 mod user;
 mod value;
 mod whoami;
@@ -67,12 +69,14 @@ pub(crate) enum Command {
     User(user::Args),
     Key(key::Args),
     Client(client::Args),
+    TokenKey(token_key::Args),
     Me(me::Args),
     Audit(audit::Args),
     Decision(decision::Args),
     ErrorLog(error_log::Args),
     ClientIp(client_ip::Args),
     Installation(installation::Args),
+    SignatureProfile(signature_profile::Args),
     Whoami(whoami::Args),
     Export(declared::ExportArgs),
     Plan(declared::PlanArgs),
@@ -95,12 +99,14 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::User(args) => user::run(args),
         Command::Key(args) => key::run(args),
         Command::Client(args) => client::run(args),
+        Command::TokenKey(args) => token_key::run(args),
         Command::Me(args) => me::run(args),
         Command::Audit(args) => return refusal_told(audit::run(args)),
         Command::Decision(args) => decision::run(args),
         Command::ErrorLog(args) => error_log::run(args),
         Command::ClientIp(args) => client_ip::run(args),
         Command::Installation(args) => installation::run(args),
+        Command::SignatureProfile(args) => signature_profile::run(args),
         Command::Whoami(args) => whoami::run(args),
         Command::Export(args) => declared::export(args),
         Command::Plan(args) => declared::plan(args),

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portcullis_control::AuditRetention;
+use portcullis_control::{AuditRetention, TokenSettings};
+use portcullis_model::source::TokenAlgorithm;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
@@ -23,6 +24,10 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most connections or records that can be set; what the addresses of a machine allow.
 const MAX_COUNT: usize = 1 << 24;
+/// The longest body of a signed request in bytes where nobody says.
+const USUAL_SIGNED_BODY_BYTES: u64 = 8 << 20;
+/// The longest that can be set: what the gate asks for at most.
+const MAX_SIGNED_BODY_BYTES: u64 = 16 << 20;
 /// The most host names of the admin listener.
 const MAX_HOSTS: usize = 64;
 
@@ -41,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) decisions: DecisionsConfig,
     /// How much is kept of the audit.
     pub(crate) audit: AuditRetention,
+    /// How access tokens are issued.
+    pub(crate) tokens: TokenSettings,
     /// What is logged.
     pub(crate) log: LogConfig,
 }
@@ -60,6 +67,8 @@ pub(crate) struct ProxyConfig {
     pub(crate) idle_timeout: Duration,
     /// The longest body of a request in bytes, where there is a limit.
     pub(crate) request_body_limit: Option<u64>,
+    /// The longest body in bytes that is read whole because a signature is over it.
+    pub(crate) signed_body_limit: u64,
     /// How long a shutdown waits for requests that have begun.
     pub(crate) drain_timeout: Duration,
     /// How long connecting to an upstream may take.
@@ -137,6 +146,7 @@ impl Config {
             admin: check.admin(file.admin),
             decisions: check.decisions(file.decisions),
             audit: check.audit(file.audit),
+            tokens: check.tokens(file.tokens),
             log: check.log(file.log),
         };
         check.faults.none_or(config)
@@ -159,6 +169,8 @@ struct File {
     #[serde(default)]
     audit: AuditFile,
     #[serde(default)]
+    tokens: TokensFile,
+    #[serde(default)]
     log: LogFile,
 }
 
@@ -171,6 +183,7 @@ struct ProxyFile {
     head_timeout: Setting,
     idle_timeout: Setting,
     request_body_limit: Setting,
+    signed_body_limit: Setting,
     drain_timeout: Setting,
     upstream_connect_timeout: Setting,
     upstream_idle_connections: Setting,
@@ -198,6 +211,13 @@ struct DecisionsFile {
 struct AuditFile {
     retention_days: Setting,
     retention_entries: Setting,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct TokensFile {
+    issuer: Setting,
+    algorithm: Setting,
 }
 
 #[derive(Deserialize, Default)]
@@ -238,6 +258,7 @@ impl Check<'_> {
             head_timeout: self.duration("proxy.head_timeout", head_timeout, 15),
             idle_timeout: self.duration("proxy.idle_timeout", idle_timeout, 60),
             request_body_limit: self.size("proxy.request_body_limit", request_body_limit),
+            signed_body_limit: self.signed_body_limit(file.signed_body_limit),
             drain_timeout: self.duration("proxy.drain_timeout", file.drain_timeout, 30),
             upstream_connect_timeout: self.duration("proxy.upstream_connect_timeout", file.upstream_connect_timeout, 5),
             upstream_idle_connections: self.count(
@@ -247,6 +268,16 @@ impl Check<'_> {
             ),
             upstream_ca: self.upstream_ca(file.upstream_ca),
         }
+    }
+
+    fn signed_body_limit(&mut self, setting: Setting) -> u64 {
+        let span = setting.as_ref().map(Spanned::span);
+        let limit = self.size("proxy.signed_body_limit", setting).unwrap_or(USUAL_SIGNED_BODY_BYTES);
+        if limit > MAX_SIGNED_BODY_BYTES {
+            let what = format!("{limit} bytes are more than are held for one signature");
+            self.faults.add("proxy.signed_body_limit", span, what, "write at most `\"16MiB\"`");
+        }
+        limit
     }
 
     fn admin(&mut self, file: AdminFile) -> AdminConfig {
@@ -275,6 +306,21 @@ impl Check<'_> {
             days: self.maybe_count("audit.retention_days", retention_days),
             entries: self.maybe_count("audit.retention_entries", retention_entries),
         }
+    }
+
+    fn tokens(&mut self, file: TokensFile) -> TokenSettings {
+        let algorithms = TokenAlgorithm::ALL.map(|algorithm| (algorithm.as_str(), algorithm));
+        let algorithm = self.one_of("tokens.algorithm", file.algorithm, &algorithms).unwrap_or_default();
+        let fix = "write the address that clients know the issuer by, such as `\"https://login.example.com\"`";
+        let issuer = self.text("tokens.issuer", file.issuer, fix).and_then(|text| {
+            let is_one = portcullis_control::is_issuer_url(text.get_ref());
+            if !is_one {
+                let what = format!("`{}` is no address of an issuer", text.get_ref());
+                self.faults.add("tokens.issuer", Some(text.span()), what, fix);
+            }
+            is_one.then(|| text.into_inner())
+        });
+        TokenSettings { issuer, algorithm: Some(algorithm) }
     }
 
     fn log(&mut self, file: LogFile) -> LogConfig {

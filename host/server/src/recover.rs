@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_control::{CommandError, Control, OtherKeys};
+use portcullis_control::{CommandError, Control, OtherKeys, TokenSettings};
 use portcullis_model::time::{Expiry, UnixTime};
 use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
@@ -66,12 +66,12 @@ pub(crate) enum RecoverError {
 /// # Errors
 /// Where no key was made, or it could not be shown.
 pub(crate) fn run(args: &Args) -> Result<Exit, RecoverError> {
-    let (data, file) = match (&args.config, &args.data) {
+    let (data, file, tokens) = match (&args.config, &args.data) {
         (Some(config), _) => {
             let config = Config::read(config).map_err(ServeError::from)?;
-            (config.data, config.master_key_file)
+            (config.data, config.master_key_file, config.tokens)
         }
-        (None, data) => (data.clone().unwrap_or_default(), None),
+        (None, data) => (data.clone().unwrap_or_default(), None, TokenSettings::default()),
     };
     let source = master_key::source(&data, file.as_ref()).map_err(ServeError::from)?;
     let now = clock::now();
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, RecoverError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let issued = runtime.block_on(async {
         let engine = Arc::new(serve::engine(&data).map_err(ServeError::from)?);
-        let opened = Control::open_under(&source, &data, engine, clock::now, Box::new(|_| {})).await;
+        let opened = Control::open_under(&source, &data, engine, clock::now, Box::new(|_| {}), tokens).await;
         let control = opened.map_err(ServeError::from)?;
         let done = control.recover(&args.name, expires, others).await?;
         control.close().await;

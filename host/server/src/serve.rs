@@ -12,8 +12,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use portcullis_control::store::{DecisionRecord, Delivery, Gap};
-use portcullis_control::{Control, Deliveries, StartError};
+use portcullis_control::{Control, Deliveries, StartError, TokenDesk};
 use portcullis_engine::{Config as EngineConfig, Engine, EngineError};
+use portcullis_model::id::Id;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,14 +26,20 @@ use crate::demo::{self, Demo, DemoError};
 use crate::journal::{self, Batches};
 use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
 use crate::metrics::Metrics;
-use crate::proxy::{Bounds, ClientSettings, ClientsError, Preflight, Proxy, Routing, Service, Upstream, Wiring};
+use crate::proxy::{
+    Bounds, ClientSettings, ClientsError, Issuing, Preflight, Proxy, Routing, Service, Upstream, Wiring,
+};
 use crate::usage::Usage;
 use crate::{Exit, clock, failures, leaked, master_key, tls};
 
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
+/// How often it is looked whether the keys of another day are needed. Tomorrow's are there twelve hours before.
+const SHEETS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often old decisions are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
+/// How often keys of access tokens are looked at.
+const TOKEN_KEYS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long to wait after the store refused decisions, before the next are given to it.
 const STORE_REST: Duration = Duration::from_millis(500);
 /// The bounds of the admin listener. A few people and programs use it.
@@ -186,7 +193,9 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let routes = Arc::clone(&current);
     let deliver = Box::new(move |deliveries: &Deliveries| routes.store(Arc::new(routing(deliveries))));
     let source = master_key::source(&config.data, config.master_key_file.as_ref())?;
-    let control = Control::open_under(&source, &config.data, Arc::clone(&engine), clock::now, deliver).await?;
+    let control =
+        Control::open_under(&source, &config.data, Arc::clone(&engine), clock::now, deliver, config.tokens.clone())
+            .await?;
     drop(source);
     let demo = if is_demo { Some(demo::set_up(&control, clock::now()).await?) } else { None };
     let (journal, batches) = journal::channel(config.decisions.queue);
@@ -194,7 +203,9 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let usage = Usage::default();
 
     let (reports, inbox) = leaked::channel();
+    let (desk, issues) = TokenDesk::open(&control);
     let proxy = Proxy::new(Wiring {
+        issuing: Some(Issuing { desk, control: Arc::clone(&control) }),
         reports: reports.clone(),
         engine: Arc::clone(&engine),
         routing: current,
@@ -202,7 +213,11 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         journal: journal.clone(),
         failures,
         metrics: metrics.clone(),
-        bounds: Bounds { idle_timeout: config.proxy.idle_timeout, request_body_limit: config.proxy.request_body_limit },
+        bounds: Bounds {
+            idle_timeout: config.proxy.idle_timeout,
+            request_body_limit: config.proxy.request_body_limit,
+            signed_body_limit: config.proxy.signed_body_limit,
+        },
         clients: ClientSettings {
             connect_timeout: config.proxy.upstream_connect_timeout,
             idle_timeout: config.proxy.idle_timeout,
@@ -226,7 +241,11 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     }
     tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
     let reported = tokio::spawn(inbox.work(Arc::clone(&control)));
+    tokio::spawn(keep_sheets(Arc::clone(&control)));
     tokio::spawn(prune(Arc::clone(&control), config.decisions.keep));
+    let noted = Arc::clone(&refusals);
+    let issued = tokio::spawn(issues.work(move |counted| noted.note_token(&counted)));
+    tokio::spawn(keep_token_keys(Arc::clone(&control)));
     let kept = tokio::spawn(audit_keeper::keep(Arc::clone(&control), Arc::clone(&refusals), config.audit));
     let written = tokio::spawn(write_decisions(Arc::clone(&control), batches, usage.clone()));
     let logged = tokio::spawn(captured.write(Arc::clone(&control)));
@@ -249,6 +268,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let cut = shutdown.drain(config.proxy.drain_timeout).await;
     end(serving).await;
     end(administering).await;
+    end(issued).await;
     end(written).await;
     end(logged).await;
     usage.write(&control).await;
@@ -303,7 +323,7 @@ fn bind_near(
 
 /// What the proxy needs of each service. One that cannot be delivered to is left out, and is denied.
 fn routing(deliveries: &Deliveries) -> Routing {
-    let services = deliveries.iter().filter_map(|(id, delivery)| match service(delivery) {
+    let services = deliveries.iter().filter_map(|(id, delivery)| match service(id, delivery) {
         Some(service) => Some((id.to_string(), service)),
         None => {
             tracing::error!(service = %id, "the service has no usable upstream: its requests are denied");
@@ -313,16 +333,18 @@ fn routing(deliveries: &Deliveries) -> Routing {
     Routing::new(services)
 }
 
-fn service(delivery: &Delivery) -> Option<Service> {
+fn service(id: &Id, delivery: &Delivery) -> Option<Service> {
     let preflight = match &delivery.preflight {
         Some(rule) => Some(Preflight::new(rule.origins.clone(), &rule.headers, rule.max_age_s)?),
         None => None,
     };
     Some(Service {
+        id: id.clone(),
         upstream: Upstream::parse(&delivery.upstream).ok()?,
         preserve_host: delivery.preserve_host,
         response_timeout: Duration::from_secs(delivery.response_timeout_s.into()),
         leaked: delivery.reserved_prefix.as_ref().map(|prefix| format!("{prefix}{}", leaked::PATH)),
+        reserved: delivery.reserved_prefix.clone(),
         preflight,
     })
 }
@@ -344,6 +366,28 @@ async fn keep_current(control: Arc<Control>, metrics: Metrics) {
         metrics.policy(revision, clock::now().as_secs());
         if let Err(error) = control.compact().await {
             tracing::error!(%error, "the policy could not be compacted");
+        }
+    }
+}
+
+/// Gives the gate the day keys of signers as days come.
+async fn keep_sheets(control: Arc<Control>) {
+    let mut ticks = tokio::time::interval(SHEETS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = control.keep_sheets().await {
+            tracing::error!(%error, "the keys by which signatures are checked could not be derived");
+        }
+    }
+}
+
+/// Removes keys of access tokens whose last token is over.
+async fn keep_token_keys(control: Arc<Control>) {
+    let mut ticks = tokio::time::interval(TOKEN_KEYS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = control.keep_token_keys().await {
+            tracing::error!(%error, "old keys of access tokens could not be removed");
         }
     }
 }

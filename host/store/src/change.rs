@@ -74,7 +74,8 @@ pub struct Snapshot {
     pub revision: Revision,
     pub seed: Seed,
     pub installation: Installation,
-    pub services: Vec<Service>,
+    /// Services, each with the prefix of the paths that it keeps for Portcullis.
+    pub services: Vec<(Service, Option<String>)>,
     pub tenants: Vec<TenantRecord>,
     /// What tenants have set for endpoints, each with its tenant.
     pub settings: Vec<(Id, EndpointSettings)>,

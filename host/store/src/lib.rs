@@ -21,6 +21,7 @@ mod error;
 mod error_log;
 mod record;
 mod sqlite;
+mod token;
 mod usage;
 
 pub use audit::{
@@ -34,8 +35,9 @@ pub use error::{OpenError, StoreError};
 pub use error_log::{ErrorEntry, ErrorFilter, ErrorLogSettings, NewErrorEntry, Redactions, USUAL_ERROR_ENTRIES};
 pub use record::{
     Actor, ApplicationRecord, CatalogueMark, Channel, ClientTerms, CredentialFilter, CredentialRecord, Delivery, Ends,
-    GroupKind, GroupRecord, MAX_PAGE, Origin, Page, Paging, Preflight, ServiceRecord, Stored, TakenDigest,
+    GroupKind, GroupRecord, MAX_PAGE, Origin, Page, Paging, Preflight, ServiceRecord, Signer, Stored, TakenDigest,
     TenantRecord, TenantRules, UserRecord, Write,
 };
 pub use sqlite::{AuditKey, EXPORT_ROWS, Retention, Store};
+pub use token::{Grantee, TokenKeyRecord};
 pub use usage::{SecretUse, SecretUsed};

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use portcullis_model::credential::{Kind, SecretDigest};
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{
-    Application, Credential, EndpointSettings, Group, Installation, Module, Service, TenantState, User,
+    Application, Credential, EndpointSettings, Group, Installation, Module, Service, TenantState, TokenRevocation, User,
 };
 use portcullis_model::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use crate::error_log::ErrorLogSettings;
+use crate::token::TokenKeyRecord;
 
 /// A record as it is stored, with the revision that changed it last: what `If-Match` is compared with.
 #[derive(Clone, PartialEq, Debug)]
@@ -120,15 +121,24 @@ pub struct TenantRecord {
 pub struct TenantRules {
     /// How long before its end a credential is expiring soon, in days.
     pub expiring_soon_days: u16,
-    /// What access tokens of the tenant's clients name as their issuer (RFC 7519 section 4.1.1).
-    pub token_issuer: String,
+    /// What access tokens of the tenant's clients name as their issuer (RFC 7519 section 4.1.1); the installation's own
+    /// where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_issuer: Option<String>,
     /// How long an access token lives unless its client ends before, in seconds.
     pub token_validity_s: u32,
+    /// What the end of a client does to the tokens that it has.
+    pub token_revocation: TokenRevocation,
 }
 
 impl Default for TenantRules {
     fn default() -> Self {
-        TenantRules { expiring_soon_days: 7, token_issuer: "portcullis".to_owned(), token_validity_s: 3600 }
+        TenantRules {
+            expiring_soon_days: 7,
+            token_issuer: None,
+            token_validity_s: 3600,
+            token_revocation: TokenRevocation::default(),
+        }
     }
 }
 
@@ -197,6 +207,19 @@ pub struct ClientTerms {
     pub scopes: Vec<String>,
     /// The audiences (RFC 7519 section 4.1.3).
     pub audiences: Vec<String>,
+}
+
+/// A credential that signs requests, as far as its day keys are derived from it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// The credential.
+    pub credential: Id,
+    /// The profile that it signs by.
+    pub profile: Id,
+    /// Its place in the key sheets.
+    pub slot: u32,
+    /// Its secret, sealed.
+    pub sealed_secret: Vec<u8>,
 }
 
 /// A digest that a credential has or had.
@@ -286,6 +309,10 @@ pub enum Write {
         /// The settings.
         settings: ErrorLogSettings,
     },
+    /// A key that signs access tokens, new or with another time from which on it signs.
+    PutTokenKey(TokenKeyRecord),
+    /// A key that signs no more, by its id.
+    RemoveTokenKey(String),
 }
 
 /// A page of a list: the records, and where the next page begins.

@@ -16,7 +16,9 @@ mod open;
 mod read;
 mod rows;
 mod sealed;
+mod signers;
 mod snapshot;
+mod tokens;
 mod usage;
 mod writer;
 

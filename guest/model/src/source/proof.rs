@@ -122,6 +122,9 @@ pub enum TokenAlgorithm {
 }
 
 impl TokenAlgorithm {
+    /// All of them.
+    pub const ALL: [TokenAlgorithm; 3] = [TokenAlgorithm::EdDsa, TokenAlgorithm::Es256, TokenAlgorithm::Rs256];
+
     /// Its name in a token's header.
     #[must_use]
     pub fn as_str(self) -> &'static str {

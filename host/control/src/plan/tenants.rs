@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
-use portcullis_model::source::{Application, CredentialState, EndpointSettings, Module, SignatureMode};
+use portcullis_model::source::{Application, CredentialState, EndpointSettings, Module, ReplayMode, SignatureMode};
 use portcullis_store::{
     ApplicationRecord, CredentialFilter, MAX_PAGE, Paging, Stored, TenantRecord, TenantRules, Write,
 };
@@ -22,7 +22,7 @@ const MAX_KEY_LIMIT: u32 = 10_000_000;
 /// How many days before its end a credential may be called expiring soon.
 const EXPIRING_SOON_DAYS: RangeInclusive<u16> = 1..=90;
 /// How many seconds an access token may live.
-const TOKEN_VALIDITY_S: RangeInclusive<u32> = 60..=86_400;
+pub(crate) const TOKEN_VALIDITY_S: RangeInclusive<u32> = 60..=86_400;
 
 pub(super) async fn create(s: &Situation<'_>, new: &NewTenant) -> Result<Plan, CommandError> {
     if s.control.store.tenant(&new.id).await?.is_some() {
@@ -109,8 +109,9 @@ async fn require_unused(
 fn rules(before: &TenantRules, edit: &RulesEdit) -> TenantRules {
     TenantRules {
         expiring_soon_days: edit.expiring_soon_days.unwrap_or(before.expiring_soon_days),
-        token_issuer: edit.token_issuer.clone().unwrap_or_else(|| before.token_issuer.clone()),
+        token_issuer: edit.token_issuer.clone().or_else(|| before.token_issuer.clone()),
         token_validity_s: edit.token_validity_s.unwrap_or(before.token_validity_s),
+        token_revocation: edit.token_revocation.unwrap_or(before.token_revocation),
     }
 }
 
@@ -125,7 +126,11 @@ pub(super) async fn put_settings(s: &Situation<'_>, tenant: &Id, wanted: &Settin
     }
     let needed = [
         (!wanted.ip_ranges.is_empty(), Module::IpFilter, "ip_filter"),
-        (wanted.signature != SignatureMode::Off, Module::SignatureCheck, "signature_check"),
+        (
+            wanted.signature != SignatureMode::Off || wanted.replay != ReplayMode::Auto,
+            Module::SignatureCheck,
+            "signature_check",
+        ),
     ];
     for (is_used, module, name) in needed {
         if is_used && !record.modules.contains(&module) {
@@ -140,8 +145,8 @@ pub(super) async fn put_settings(s: &Situation<'_>, tenant: &Id, wanted: &Settin
     let mut ip_ranges = wanted.ip_ranges.clone();
     ip_ranges.sort_unstable();
     ip_ranges.dedup();
-    let details = json!({ "ip_ranges": ip_ranges, "signature": wanted.signature });
-    let settings = EndpointSettings { endpoint, ip_ranges, signature: wanted.signature, replay: Default::default() };
+    let details = json!({ "ip_ranges": ip_ranges, "signature": wanted.signature, "replay": wanted.replay });
+    let settings = EndpointSettings { endpoint, ip_ranges, signature: wanted.signature, replay: wanted.replay };
     Ok(Plan::new(vec![Write::PutSettings { tenant: tenant.clone(), settings }], details))
 }
 
@@ -254,6 +259,9 @@ fn check(record: &TenantRecord) -> Result<(), Refused> {
         let (least, most) = TOKEN_VALIDITY_S.into_inner();
         faults.add("token_validity_s", format!("{least} to {most} seconds"));
     }
-    faults.text("token_issuer", &rules.token_issuer, (1, MAX_NAME_CHARS));
+    if rules.token_issuer.as_deref().is_some_and(|issuer| !crate::token::is_issuer(issuer)) {
+        let what = "write 1 to 256 visible ASCII characters, such as `https://login.example.com`";
+        faults.add("token_issuer", what);
+    }
     faults.end()
 }

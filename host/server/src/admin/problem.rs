@@ -117,7 +117,7 @@ impl From<Failed> for Problem {
                 let detail = "the change did not end: whether it was made is in the audit";
                 (StatusCode::INTERNAL_SERVER_ERROR, "interrupted", detail)
             }
-            Failed::Store(_) | Failed::Gate(_) | Failed::Build(_) | Failed::Seal(_) => {
+            Failed::Store(_) | Failed::Gate(_) | Failed::Build(_) | Failed::Seal(_) | Failed::TokenKey(_) => {
                 let detail = "it failed and nothing has changed: the log of the server says why";
                 (StatusCode::INTERNAL_SERVER_ERROR, "failed", detail)
             }

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use portcullis_control::SYSTEM_TENANT;
 use portcullis_control::store::{Actor, Channel, Entry, Origin, Outcome};
+use portcullis_control::{Counted, SYSTEM_TENANT};
 use portcullis_model::answer::Details;
 use portcullis_model::id::Id;
 use portcullis_model::time::UnixTime;
@@ -28,9 +28,12 @@ const MAX_WAITING: usize = 2 * MAX_SOURCES * 11;
 /// The length of a minute in seconds.
 const MINUTE_S: u64 = 60;
 
-/// What the audit calls a request to the admin listener.
-const ACTION: &str = "call";
-const OBJECT_KIND: &str = "admin-api";
+/// What was refused, as the audit has it: an action, and the kind of its object.
+type What = (&'static str, &'static str);
+/// A request to the admin listener.
+const CALLS: What = ("call", "admin-api");
+/// A request for a token of a client that nobody knows.
+const TOKENS: What = ("issue", "token");
 
 /// What was refused and is not written yet.
 pub(crate) struct Refusals {
@@ -68,6 +71,7 @@ struct Source {
     tenant: Id,
     address: IpAddr,
     code: &'static str,
+    of: What,
 }
 
 impl Refusals {
@@ -88,10 +92,10 @@ impl Refusals {
             Some((tenant, credential)) => (tenant, Some(credential)),
             None => (system.clone(), None),
         };
-        let code = denial.public_code().as_str();
+        let code = denial.code();
         let mut noted = self.noted();
         noted.turn(at, system);
-        if !noted.count(Source { tenant: tenant.clone(), address, code }) {
+        if !noted.count(Source { tenant: tenant.clone(), address, code, of: CALLS }) {
             return;
         }
         let entry = Entry {
@@ -99,11 +103,35 @@ impl Refusals {
             actor: Actor { tenant: tenant.clone(), credential, user: None },
             tenant,
             origin: Origin { channel: Channel::Api, address: Some(address) },
-            action: ACTION,
-            object_kind: OBJECT_KIND,
+            action: CALLS.0,
+            object_kind: CALLS.1,
             object: String::new(),
             outcome: Outcome::Refused { code },
             details: json!({ "reason": reason.name(), "decision": decision.to_string() }).to_string(),
+        };
+        noted.waiting.push(Pending { entry, of: 1 });
+    }
+
+    /// Takes note of a failed request for a token that is no row of its own.
+    pub(crate) fn note_token(&self, counted: &Counted) {
+        let Some(system) = &self.system else { return };
+        let tenant = counted.tenant.clone().unwrap_or_else(|| system.clone());
+        let mut noted = self.noted();
+        noted.turn(counted.at, system);
+        let source = Source { tenant: tenant.clone(), address: counted.address, code: "invalid_client", of: TOKENS };
+        if !noted.count(source) {
+            return;
+        }
+        let entry = Entry {
+            at: counted.at,
+            actor: Actor { tenant: tenant.clone(), credential: None, user: None },
+            tenant,
+            origin: Origin { channel: Channel::Api, address: Some(counted.address) },
+            action: TOKENS.0,
+            object_kind: TOKENS.1,
+            object: counted.client.clone(),
+            outcome: Outcome::Refused { code: "invalid_client" },
+            details: json!({ "request": counted.request, "message": "the client is not known" }).to_string(),
         };
         noted.waiting.push(Pending { entry, of: 1 });
     }
@@ -170,27 +198,27 @@ impl Noted {
     fn close(&mut self, system: &Id) {
         let minute_s = self.minute.saturating_mul(MINUTE_S);
         let at = UnixTime::from_secs(minute_s.saturating_add(MINUTE_S - 1)).unwrap_or_default();
-        let counted = |tenant: Id, address, code, count: u64| Entry {
+        let counted = |tenant: Id, address, code, (action, object_kind), count: u64| Entry {
             at,
             actor: Actor { tenant: tenant.clone(), credential: None, user: None },
             tenant,
             origin: Origin { channel: Channel::Api, address },
-            action: ACTION,
-            object_kind: OBJECT_KIND,
+            action,
+            object_kind,
             object: String::new(),
             outcome: Outcome::Refused { code },
             details: json!({ "more": count, "minute": UnixTime::from_secs(minute_s).unwrap_or_default().to_string() })
                 .to_string(),
         };
-        for (Source { tenant, address, code }, count) in self.sources.drain() {
+        for (Source { tenant, address, code, of: what }, count) in self.sources.drain() {
             let of = count.all - count.told;
             if of > 0 {
-                self.waiting.push(Pending { entry: counted(tenant, Some(address), code, of), of });
+                self.waiting.push(Pending { entry: counted(tenant, Some(address), code, what, of), of });
             }
         }
         if self.others > 0 {
             let of = std::mem::take(&mut self.others);
-            self.waiting.push(Pending { entry: counted(system.clone(), None, "several", of), of });
+            self.waiting.push(Pending { entry: counted(system.clone(), None, "several", CALLS, of), of });
         }
     }
 }

@@ -11,12 +11,15 @@ use portcullis_model::id::Id;
 
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
-use super::{Api, audit, browse, client_ip, error_log, import, keys, own, people, records, services, tenants};
+use super::{
+    Api, audit, browse, client_ip, error_log, import, keys, own, people, profiles, records, services, tenants, tokens,
+};
 use crate::leaked;
 
 /// All of them.
 pub(super) fn routes() -> Routes {
     let routes = installation(Routes::new());
+    let routes = of_profiles(routes);
     let routes = of_tenants(routes);
     let routes = of_persons(routes);
     let routes = records(routes);
@@ -41,6 +44,19 @@ fn installation(routes: Routes) -> Routes {
             "Change what holds for the whole installation\nFields that are left out stay.",
             services::edit_installation,
         )
+        .get("/v1/token-keys", "listTokenKeys", "List the keys that sign access tokens", tokens::keys)
+        .post(
+            "/v1/token-keys/rotate",
+            "rotateTokenKey",
+            "Have another key sign access tokens\nThe present one stays until its last token is over.",
+            tokens::rotate,
+        )
+        .post(
+            "/v1/token-keys/{kid}/retire",
+            "retireTokenKey",
+            "Take a key of access tokens out of use before its time\nIts tokens are dead at once.",
+            tokens::retire,
+        )
         .get(services, "listServices", "List the services", services::list)
         .post(services, "createService", "Make a service", services::create)
         .get(service, "showService", "Show a service", services::get)
@@ -55,6 +71,26 @@ fn installation(routes: Routes) -> Routes {
         .get(endpoint, "showEndpoint", "Show an endpoint", services::endpoint)
         .put(endpoint, "putEndpoint", "Put an endpoint, new or in place of the one there", services::put_endpoint)
         .delete(endpoint, "deleteEndpoint", "Take an endpoint out of its service", services::remove_endpoint)
+}
+
+fn of_profiles(routes: Routes) -> Routes {
+    let (profiles, profile) = ("/v1/signature-profiles", "/v1/signature-profiles/{profile}");
+    routes
+        .get(profiles, "listSignatureProfiles", "List the ways in which requests are signed", profiles::list)
+        .get(profile, "showSignatureProfile", "Show a signature profile", profiles::get)
+        .put(
+            profile,
+            "putSignatureProfile",
+            "Put a signature profile, new or in place of the one there\nWhat keys are derived from stays as long as keys \
+             sign by it.",
+            profiles::put,
+        )
+        .delete(
+            profile,
+            "deleteSignatureProfile",
+            "Remove a signature profile that no service accepts and no key signs by",
+            profiles::remove,
+        )
 }
 
 fn of_tenants(routes: Routes) -> Routes {
@@ -280,13 +316,21 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
         Kind::Workspace | Kind::Client | Kind::Personal | Kind::Session => routes,
     };
     match kind {
-        Kind::Workspace => routes.post(
-            &all,
-            "createWorkspaceKey",
-            "Make a pair of a key and a signing secret\nThe pair that the tenant has is dead at once. Both are in this \
-             answer; the secret in no other.",
-            keys::create_workspace,
-        ),
+        Kind::Workspace => routes
+            .post(
+                &all,
+                "createWorkspaceKey",
+                "Make a pair of a key and a signing secret\nThe pair that the tenant has is dead at once. Both are in this \
+                 answer; the secret in no other.",
+                keys::create_workspace,
+            )
+            .post(
+                &format!("{all}/import"),
+                "importWorkspaceKey",
+                "Take over a pair of another system, by its key id and secret\nThe pair that the tenant has is dead at once. \
+                 Both are sealed, and the secret is in no answer.",
+                import::import_pair,
+            ),
         Kind::Tenant => routes
             .post(&all, "createTenantKey", "Make a tenant key\nIt is in this answer alone.", keys::create_tenant)
             .post(
@@ -304,12 +348,25 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
                 keys::create_management,
             )
             .delete(&one, "deleteManagementKey", "Delete a management key, at once and for good", keys::delete),
-        Kind::Client => routes.post(
-            &all,
-            "createClient",
-            "Make an OAuth client\nIts secret is in this answer alone.",
-            keys::create_client,
-        ),
+        Kind::Client => routes
+            .get(
+                &format!("{one}/tokens"),
+                "listClientTokens",
+                "List what became of a client's requests for tokens\nThe newest first.",
+                tokens::tokens,
+            )
+            .get(
+                &format!("{one}/log"),
+                "listClientLog",
+                "List what was done with a client\nThe newest first.",
+                tokens::log,
+            )
+            .post(
+                &all,
+                "createClient",
+                "Make an OAuth client\nIts secret is in this answer alone.",
+                keys::create_client,
+            ),
         Kind::Personal | Kind::Session => routes,
     }
 }

@@ -25,9 +25,10 @@ Examples:
   portcullis client create acme --name 'Event pipeline' --purpose 'Nightly import' --scope async-events \\
       --audience https://api.shop.example
   portcullis client list acme
+  portcullis client tokens acme c4Tn8wQz
   portcullis client revoke acme c4Tn8wQz";
 
-/// OAuth clients: create, list, revoke
+/// OAuth clients: create, list, revoke, and what became of them
 #[derive(clap::Args)]
 #[command(after_long_help = HELP, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -52,6 +53,12 @@ enum Command {
     #[command(after_long_help = "Examples:\n  portcullis client show acme c4Tn8wQz")]
     Show(Of),
     Create(Create),
+    /// List what became of a client's requests for tokens, the newest first
+    #[command(after_long_help = "Examples:\n  portcullis client tokens acme c4Tn8wQz")]
+    Tokens(Log),
+    /// List what was done with a client, the newest first
+    #[command(after_long_help = "Examples:\n  portcullis client log acme c4Tn8wQz")]
+    Log(Log),
     /// Revoke a client, at once and for good; it stays listed
     #[command(
         after_long_help = "Examples:\n  portcullis client revoke acme c4Tn8wQz\n  portcullis client revoke acme c4Tn8wQz --yes"
@@ -62,6 +69,14 @@ enum Command {
         #[command(flatten)]
         consent: Consent,
     },
+}
+
+#[derive(clap::Args)]
+struct Log {
+    #[command(flatten)]
+    of: Of,
+    #[command(flatten)]
+    pages: Pages,
 }
 
 /// List the clients of a tenant, without their secrets
@@ -132,6 +147,28 @@ const LIST_COLUMNS: &[Column] = &[
     Column("created by", |client| at(client, "/created_by")),
 ];
 
+const TOKENS: &[Column] = &[
+    Column("id", |entry| at(entry, "/id")),
+    Column("action", |entry| at(entry, "/action")),
+    Column("created", |entry| at(entry, "/created_at")),
+    Column("address", |entry| at(entry, "/metadata/address")),
+    Column("token", |entry| at(entry, "/metadata/token_id")),
+    Column("scope", |entry| at(entry, "/metadata/scope")),
+    Column("error", |entry| at(entry, "/error/code")),
+    Column("message", |entry| at(entry, "/error/message")),
+    Column("request", |entry| at(entry, "/metadata/request_id")),
+];
+
+const LOG: &[Column] = &[
+    Column("id", |entry| at(entry, "/id")),
+    Column("action", |entry| at(entry, "/action")),
+    Column("source", |entry| at(entry, "/source/channel")),
+    Column("address", |entry| at(entry, "/source/address")),
+    Column("created", |entry| at(entry, "/created_at")),
+    Column("created by", |entry| at(entry, "/created_by")),
+    Column("refused", |entry| at(entry, "/refused")),
+];
+
 const PAGE: &[Column] = &[
     Column("client id", |client| at(client, "/id")),
     Column("name", |client| at(client, "/name")),
@@ -167,6 +204,14 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             let client = session.send(&Call::post(all(&new.tenant), new))?.body;
             let done = format!("created client `{}` of tenant `{}`", Visible(&at(&client, "/id").concat()), new.tenant);
             issued::say(&session, client, &done, PAGE, outlets)
+        }
+        Command::Tokens(Log { of: Of { tenant, id }, pages }) => {
+            let call = Call::get(path(&["tenants", tenant.as_str(), "clients", id.as_str(), "tokens"]));
+            session.pages(&call, pages, TOKENS, "no requests for tokens")
+        }
+        Command::Log(Log { of: Of { tenant, id }, pages }) => {
+            let call = Call::get(path(&["tenants", tenant.as_str(), "clients", id.as_str(), "log"]));
+            session.pages(&call, pages, LOG, "nothing")
         }
         Command::Revoke { of: Of { tenant, id }, consent } => {
             let call = Call::post(path(&["tenants", tenant.as_str(), "clients", id.as_str(), "revoke"]), &json!({}));

@@ -140,7 +140,7 @@ struct Rules {
     #[arg(long, value_name = "DAYS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     expiring_soon_days: Option<u16>,
-    /// What access tokens name as their issuer [default: portcullis when created]
+    /// What access tokens name as their issuer [default: the installation's own]
     #[arg(long, value_name = "ISSUER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     token_issuer: Option<String>,
@@ -148,6 +148,10 @@ struct Rules {
     #[arg(long = "token-validity", value_name = "TIME", value_parser = value::seconds)]
     #[serde(skip_serializing_if = "Option::is_none")]
     token_validity_s: Option<u32>,
+    /// What the end of a client does to the access tokens that it has [default: all_tokens when created]
+    #[arg(long, value_parser = ["all_tokens", "issuance_only"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_revocation: Option<String>,
 }
 
 const LIST: &[Column] = &[
@@ -173,6 +177,7 @@ const PAGE: &[Column] = &[
     }),
     Column("token issuer", |tenant| at(tenant, "/token_issuer")),
     Column("token validity", |tenant| table::seconds(tenant, "/token_validity_s")),
+    Column("token revocation", |tenant| at(tenant, "/token_revocation")),
     Column("created", |tenant| at(tenant, "/created_at")),
 ];
 

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::{Authority, Scheme};
+use portcullis_control::{JWKS_PATH, TOKEN_PATH};
+use portcullis_model::id::Id;
+
+use crate::oauth::METADATA_PATH;
 
 /// The upstreams of all services.
 #[derive(Default)]
@@ -29,6 +33,8 @@ impl Routing {
 /// How the requests of one service are delivered.
 #[derive(Debug)]
 pub(crate) struct Service {
+    /// Its id.
+    pub(crate) id: Id,
     /// Where they go.
     pub(crate) upstream: Upstream,
     /// Whether the upstream gets the Host that the client sent, instead of its own.
@@ -37,8 +43,34 @@ pub(crate) struct Service {
     pub(crate) response_timeout: Duration,
     /// The path at which leaked keys are reported, where the service has one.
     pub(crate) leaked: Option<String>,
+    /// The prefix of the paths that it keeps for Portcullis, where there are tokens.
+    pub(crate) reserved: Option<String>,
     /// What answers CORS preflights; without it they are requests like any other.
     pub(crate) preflight: Option<Preflight>,
+}
+
+/// A path that Portcullis answers itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Own {
+    /// Tokens are issued there.
+    Token,
+    /// The keys that verify them are there.
+    Keys,
+    /// What the authorization server says of itself is there.
+    Metadata,
+}
+
+impl Service {
+    /// What is at a path, where it is Portcullis's own.
+    pub(crate) fn own(&self, path: &str) -> Option<Own> {
+        let below = path.strip_prefix(self.reserved.as_deref()?);
+        match below {
+            Some(TOKEN_PATH) => Some(Own::Token),
+            Some(JWKS_PATH) => Some(Own::Keys),
+            Some(METADATA_PATH) => Some(Own::Metadata),
+            Some(_) | None => path.starts_with(METADATA_PATH).then_some(Own::Metadata),
+        }
+    }
 }
 
 /// Who may ask by CORS preflights, and what they are told.

@@ -193,6 +193,12 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Ends it at once, as `kill -9` does, while others still talk to it. [`Server::kill`] or the next start waits for it.
+    pub(crate) fn kill_from_outside(&self) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -KILL {}", self.child.id())).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Asks it to end, as an operator does.
     pub(crate) fn terminate(&self) {
         // The standard library sends no other signal than SIGKILL.

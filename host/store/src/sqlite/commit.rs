@@ -10,6 +10,7 @@ use super::credentials;
 use super::error_log;
 use super::idempotency;
 use super::rows::{encode, int, number, word};
+use super::tokens;
 use crate::change::Change;
 use crate::error::StoreError;
 use crate::record::{ApplicationRecord, GroupRecord, ServiceRecord, TenantRecord, UserRecord, Write};
@@ -82,6 +83,8 @@ async fn put(tx: &mut SqliteConnection, write: &Write, stamp: Stamp) -> Result<(
         Write::AddCredentials(credentials) => bulk::add(tx, credentials, stamp).await,
         Write::RemoveCredential(id) => credentials::remove(tx, id, stamp).await,
         Write::PutErrorLogSettings { tenant, settings } => error_log::put_settings(tx, tenant, settings, stamp).await,
+        Write::PutTokenKey(key) => tokens::put_key(tx, key, stamp).await,
+        Write::RemoveTokenKey(kid) => tokens::remove_key(tx, kid).await,
     }
 }
 

@@ -17,10 +17,11 @@ struct Sealed {
 }
 
 /// Every one of them. A test compares it with the schema, so that none is forgotten when the master key changes.
-const SEALED: [Sealed; 3] = [
+const SEALED: [Sealed; 4] = [
     Sealed { table: "credential", column: "sealed_key", place: "'credential/' || id || '/key'" },
     Sealed { table: "credential", column: "sealed_secret", place: "'credential/' || id || '/secret'" },
     Sealed { table: "audit_key", column: "sealed", place: "'audit/key'" },
+    Sealed { table: "token_key", column: "sealed", place: "'token/' || kid" },
 ];
 
 /// Rows that are sealed anew at a time.

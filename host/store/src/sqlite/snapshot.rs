@@ -47,7 +47,7 @@ impl Store {
             revision: Revision(number(revision)?),
             seed: self.seed,
             installation: Columns::new(&installation, "installation").json("body")?,
-            services: list(&mut tx, "service", SERVICES, |row| row.json("body")).await?,
+            services: list(&mut tx, "service", SERVICES, |row| Ok((row.json("body")?, row.get("reserved")?))).await?,
             tenants: list(&mut tx, "tenant", TENANTS, read::tenant).await?,
             settings: list(&mut tx, "setting", SETTINGS, |row| Ok((row.id("tenant")?, read::setting(row)?))).await?,
             applications: list(&mut tx, "application", APPLICATIONS, read::application).await?,
@@ -178,7 +178,8 @@ impl<'r> Line<'r> {
     }
 }
 
-const SERVICES: &str = "SELECT seq, body FROM service WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const SERVICES: &str = "SELECT seq, body, json_extract(delivery, '$.reserved_prefix') AS reserved FROM service
+     WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const TENANTS: &str = "SELECT * FROM tenant WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const SETTINGS: &str = "SELECT seq, tenant, service, endpoint, ip_ranges, signature, replay FROM setting
      WHERE seq > ?1 ORDER BY seq LIMIT ?2";

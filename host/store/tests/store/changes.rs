@@ -69,7 +69,7 @@ async fn a_service_round_trips() {
     let edited = commit(&store, vec![Write::PutService(record.clone())]).await.unwrap();
     assert_eq!(store.service(&id("shop")).await.unwrap(), Some(stored(record.clone(), made, edited)));
     assert_eq!(store.services().await.unwrap(), [stored(record.clone(), made, edited)]);
-    assert_eq!(store.snapshot().await.unwrap().services, [record.service]);
+    assert_eq!(store.snapshot().await.unwrap().services, [(record.service, record.delivery.reserved_prefix)]);
     commit(&store, vec![Write::RemoveService(id("shop"))]).await.unwrap();
     assert_eq!(store.service(&id("shop")).await.unwrap(), None);
     assert_eq!(store.services().await.unwrap(), []);

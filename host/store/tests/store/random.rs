@@ -69,7 +69,9 @@ impl Model {
             Write::PutInstallation(_)
             | Write::PutTenant(_)
             | Write::AddCredentials(_)
-            | Write::PutErrorLogSettings { .. } => unreachable!("not made here"),
+            | Write::PutErrorLogSettings { .. }
+            | Write::PutTokenKey(_)
+            | Write::RemoveTokenKey(_) => unreachable!("not made here"),
         }
         Ok(())
     }
@@ -202,7 +204,7 @@ async fn compare(store: &Store, model: &Model) {
     };
     let expected = model.credentials.values().flatten().map(|record| record.credential.clone());
     assert_eq!(sorted(credentials), expected.collect::<Vec<_>>());
-    let found: BTreeMap<_, _> = services.into_iter().map(|service| (service.id.clone(), service)).collect();
+    let found: BTreeMap<_, _> = services.into_iter().map(|(service, _)| (service.id.clone(), service)).collect();
     let expected = model.services.iter().map(|(id, record)| (id.clone(), record.service.clone()));
     assert_eq!(found, expected.collect());
     let found: BTreeMap<_, _> =

@@ -198,6 +198,7 @@ fn path_parameter(name: &str) -> Value {
         "name" => "The id of the application.",
         "user" => "The id of the user.",
         "key" => "The id of the key, never the key itself.",
+        "profile" => "The id of the signature profile.",
         "decision" => "The id of the decision, as in `X-Portcullis-Decision`.",
         "entry" => "The number of the entry.",
         _ => "",

@@ -6,7 +6,8 @@ use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::method::Methods;
 use portcullis_model::source::{
-    CreatorRule, CredentialState, EndpointSettings, HostPattern, Module, Presentation, Role, TenantState, UserState,
+    CreatorRule, CredentialState, EndpointSettings, HostPattern, Module, Presentation, Role, TenantState,
+    TokenRevocation, UserState,
 };
 use portcullis_model::time::Expiry;
 use serde::{Deserialize, Serialize};
@@ -135,10 +136,13 @@ pub(super) struct Tenant {
     pub(super) key_limit: u32,
     #[serde(default = "seven")]
     pub(super) expiring_soon_days: u16,
-    #[serde(default = "usual_issuer")]
-    pub(super) token_issuer: String,
+    /// The issuer that the tenant has where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) token_issuer: Option<String>,
     #[serde(default = "hour")]
     pub(super) token_validity_s: u32,
+    #[serde(default)]
+    pub(super) token_revocation: TokenRevocation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) groups: Option<Vec<Group>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,10 +161,6 @@ fn hundred() -> u32 {
 
 fn seven() -> u16 {
     7
-}
-
-fn usual_issuer() -> String {
-    "portcullis".to_owned()
 }
 
 fn hour() -> u32 {

@@ -244,6 +244,9 @@ impl Planner<'_> {
     }
 
     fn tenant(&mut self, wanted: &Tenant) {
+        // The issuer may be the installation's own, which no file has to know.
+        let issuer = self.found.tenant.as_ref().and_then(|there| there.token_issuer.clone());
+        let wanted = &Tenant { token_issuer: wanted.token_issuer.clone().or(issuer), ..wanted.clone() };
         let id = &wanted.id;
         let place = Place::new("tenant", id, path(&["tenants", id.as_str()]));
         let there = self.found.tenant.as_ref();

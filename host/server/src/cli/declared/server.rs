@@ -30,8 +30,16 @@ pub(super) const KEYS: [(&str, &str); 3] =
     [("tenant", "tenant-keys"), ("management", "management-keys"), ("workspace", "workspace-keys")];
 
 /// What a tenant itself has, beside its id.
-pub(super) const TENANT_FIELDS: &[&str] =
-    &["name", "state", "modules", "key_limit", "expiring_soon_days", "token_issuer", "token_validity_s"];
+pub(super) const TENANT_FIELDS: &[&str] = &[
+    "name",
+    "state",
+    "modules",
+    "key_limit",
+    "expiring_soon_days",
+    "token_issuer",
+    "token_validity_s",
+    "token_revocation",
+];
 
 pub(super) fn missing(what: &str) -> Error {
     Error::NothingToExport { what: what.to_owned() }
@@ -87,7 +95,7 @@ pub(super) fn tenant(session: &Session, id: &Id, with_keys: bool) -> Result<Foun
     tenant.groups = Some(found.all::<Group>("group", "id", &groups, &["id", "name", "type", "permissions"])?);
     tenant.applications = Some(found.all::<Application>("application", "id", &applications, &["id", "name"])?);
     tenant.users = Some(found.all::<User>("user", "id", &users, &["id", "name", "role", "state", "group"])?);
-    let fields = ["endpoint", "ip_ranges", "signature"];
+    let fields = ["endpoint", "ip_ranges", "signature", "replay"];
     tenant.settings = Some(found.all::<EndpointSettings>("settings", "endpoint", &settings, &fields)?);
     let fields = [
         "id",
