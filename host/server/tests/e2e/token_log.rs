@@ -99,8 +99,7 @@ fn tokens_of_many_at_once_are_all_written_down() {
     let mut ids: Vec<String> =
         issued.iter().flatten().map(|token| part(token, 1)["jti"].as_str().unwrap().to_owned()).collect();
     let rows = clients.iter().flat_map(|client| log(&world, &client.id));
-    let mut written: Vec<String> =
-        rows.map(|row| row["metadata"]["token_id"].as_str().unwrap().to_owned()).collect();
+    let mut written: Vec<String> = rows.map(|row| row["metadata"]["token_id"].as_str().unwrap().to_owned()).collect();
     ids.sort_unstable();
     written.sort_unstable();
     assert_eq!((ids.len(), &ids), (200, &written));
@@ -132,6 +131,7 @@ fn no_token_is_without_its_row_after_a_crash() {
             asked.into_iter().flat_map(|asked| asked.join().unwrap()).collect()
         });
         ids.extend(issued.iter().map(|token| part(token, 1)["jti"].as_str().unwrap().to_owned()));
+        world.server.kill();
         world.restart();
     }
     let rows = log(&world, &client.id);

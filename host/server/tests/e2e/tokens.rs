@@ -303,10 +303,8 @@ fn a_superuser_has_no_tokens() {
 fn metadata_names_the_issuer_where_it_is_known() {
     let world = world_with(&format!("issuer = \"https://{HOST}/login\"\n"));
     let get = |path: &str| world.call("GET", path).send(world.server.proxy);
-    for path in [
-        "/.well-known/oauth-authorization-server/login",
-        "/.portcullis/.well-known/oauth-authorization-server",
-    ] {
+    for path in ["/.well-known/oauth-authorization-server/login", "/.portcullis/.well-known/oauth-authorization-server"]
+    {
         let answer = get(path).expect(200);
         assert_eq!(answer.field("cache-control"), Some("public, max-age=300"));
         let told = answer.json();
