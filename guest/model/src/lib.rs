@@ -11,6 +11,7 @@
 //! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
 //! | [`source`] | the JSON source document and the delta between two of them |
 //! | [`key_sheet`] | the keys of a day, by which signatures are checked |
+//! | [`signing`] | request signatures: the canonical request, keys of a day, what a client does |
 //! | [`policy`] | the compiled policy: format, builder, reader, overlay |
 
 pub mod address;
@@ -22,6 +23,7 @@ pub mod id;
 pub mod key_sheet;
 pub mod method;
 pub mod policy;
+pub mod signing;
 pub mod source;
 pub mod time;
 pub mod verdict;

@@ -80,12 +80,13 @@ impl Check {
         }
         let parts: Vec<&str> = profile.credential_scope.split('/').collect();
         let is_part = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b' '))
         };
         let is_short = profile.credential_scope.len() <= MAX_TERM_BYTES && parts.len() <= MAX_SCOPE_PARTS;
         if !is_short || !parts.iter().all(is_part) {
             let what = format!(
-                "`credential_scope` is not 1 to {MAX_SCOPE_PARTS} parts of letters, digits, `-`, `_` and `.` between \
+                "`credential_scope` is not 1 to {MAX_SCOPE_PARTS} parts of letters, digits, spaces, `-`, `_` and `.` between \
                  slashes, such as `eu/api/antavo_request`"
             );
             self.fault(&at, what);

@@ -1,0 +1,182 @@
+//! Request signatures: Escher's protocol, a descendant of AWS Signature Version 4, in the profiles that its users chose.
+//!
+//! One canonicaliser serves whoever signs and whoever verifies. Everything is a pure function over bytes.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`canonical`] | how a request is written before it is signed |
+//! | [`date`] | the two spellings of a request's date |
+//! | [`presets`] | the profiles that are in use |
+//! | [`signer`] | what a client does: header fields, presigned URLs |
+
+pub mod canonical;
+pub mod date;
+pub mod presets;
+pub mod signer;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::digest::FixedOutput as _;
+use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::key_sheet::{DAY_KEY_BYTES, Day, DayKey};
+use crate::source::{SignatureHash, SignatureProfile};
+use crate::time::UnixTime;
+
+/// What stands for the body of a presigned URL in Escher.
+pub const UNSIGNED_PAYLOAD: &[u8] = b"UNSIGNED-PAYLOAD";
+
+/// A digest or an HMAC of either hash.
+#[derive(Clone, Copy)]
+pub struct Output {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl Output {
+    fn new(of: &[u8]) -> Output {
+        let mut bytes = [0; 64];
+        bytes.iter_mut().zip(of).for_each(|(place, byte)| *place = *byte);
+        Output { bytes, length: of.len().min(64) }
+    }
+
+    /// The bytes: 32 or 64.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Appends the bytes in lower-case hex.
+    pub fn write_hex(&self, out: &mut Vec<u8>) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble & 15)).copied().unwrap_or_default();
+        out.extend(self.as_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]));
+    }
+
+    /// The bytes in lower-case hex.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        base16ct::lower::encode_string(self.as_bytes())
+    }
+}
+
+impl SignatureHash {
+    /// Its name in an algorithm: `SHA256` of `AWS4-HMAC-SHA256`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SignatureHash::Sha256 => "SHA256",
+            SignatureHash::Sha512 => "SHA512",
+        }
+    }
+
+    /// How many bytes its digests have.
+    #[must_use]
+    pub fn output_bytes(self) -> usize {
+        match self {
+            SignatureHash::Sha256 => 32,
+            SignatureHash::Sha512 => 64,
+        }
+    }
+
+    /// The digest of some bytes.
+    #[must_use]
+    pub fn digest(self, bytes: &[u8]) -> Output {
+        match self {
+            SignatureHash::Sha256 => Output::new(&Sha256::digest(bytes)),
+            SignatureHash::Sha512 => Output::new(&Sha512::digest(bytes)),
+        }
+    }
+
+    fn hmac(self, key: &[u8], message: &[u8]) -> Output {
+        // An HMAC takes keys of any length, so there is no error to come of one.
+        match self {
+            SignatureHash::Sha256 => Hmac::<Sha256>::new_from_slice(key).map_or(Output::new(&[]), |mut mac| {
+                mac.update(message);
+                Output::new(&mac.finalize_fixed())
+            }),
+            SignatureHash::Sha512 => Hmac::<Sha512>::new_from_slice(key).map_or(Output::new(&[]), |mut mac| {
+                mac.update(message);
+                Output::new(&mac.finalize_fixed())
+            }),
+        }
+    }
+}
+
+/// Derives the key of a day: `k = PREFIX + secret`, then `k = HMAC(k, part)` for the day and each part of the scope.
+#[must_use]
+pub fn day_key(profile: &SignatureProfile, secret: &[u8], day: Day) -> DayKey {
+    let hash = profile.hash;
+    let mut first = zeroize::Zeroizing::new(Vec::with_capacity(profile.algorithm_prefix.len() + secret.len()));
+    first.extend_from_slice(profile.algorithm_prefix.as_bytes());
+    first.extend_from_slice(secret);
+    let mut key = hash.hmac(&first, &short_date(day));
+    for part in profile.credential_scope.split('/') {
+        key = hash.hmac(key.as_bytes(), part.as_bytes());
+    }
+    let mut bytes = [0; DAY_KEY_BYTES];
+    bytes.iter_mut().zip(key.as_bytes()).for_each(|(place, byte)| *place = *byte);
+    DayKey(bytes)
+}
+
+/// The signature of a string to sign under a day's key. Signatures are written in lower-case hex.
+#[must_use]
+pub fn signature(hash: SignatureHash, key: &DayKey, string_to_sign: &[u8]) -> Output {
+    // The zeros behind a SHA-256 key are those that HMAC puts there itself (RFC 2104 section 2).
+    hash.hmac(&key.0, string_to_sign)
+}
+
+/// Writes the string to sign.
+pub fn write_string_to_sign(
+    out: &mut Vec<u8>,
+    (prefix, hash, scope): (&str, SignatureHash, &str),
+    at: UnixTime,
+    canonical_request: &[u8],
+) {
+    let digest = hash.digest(canonical_request);
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(b"-HMAC-");
+    out.extend_from_slice(hash.as_str().as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(&date::long_date(at));
+    out.push(b'\n');
+    out.extend_from_slice(&short_date(Day::of(at)));
+    out.push(b'/');
+    out.extend_from_slice(scope.as_bytes());
+    out.push(b'\n');
+    digest.write_hex(out);
+}
+
+/// A day as `YYYYMMDD`.
+#[must_use]
+pub fn short_date(day: Day) -> [u8; 8] {
+    date::short(day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::CanonicalForm;
+
+    /// The example of key derivation in AWS's documentation of Signature Version 4.
+    #[test]
+    fn a_key_is_derived_as_aws_documents_it() {
+        let profile = SignatureProfile {
+            credential_scope: "us-east-1/iam/aws4_request".to_owned(),
+            ..presets::aws("us-east-1", "iam")
+        };
+        assert_eq!(profile.canonical_form, CanonicalForm::Aws);
+        let day = Day::of("2015-08-30T00:00:00Z".parse().unwrap());
+        let key = day_key(&profile, b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", day);
+        let expected = "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9";
+        assert_eq!(base16ct::lower::encode_string(&key.0[..32]), expected);
+        assert_eq!(key.0[32..], [0; 32]);
+    }
+
+    #[test]
+    fn a_long_key_is_one_of_sha_512() {
+        let profile = SignatureProfile { hash: SignatureHash::Sha512, ..presets::antavo("eu") };
+        let key = day_key(&profile, b"secret", Day(20_000));
+        assert!(key.0[32..].iter().any(|byte| *byte != 0));
+        assert_eq!(signature(SignatureHash::Sha512, &key, b"x").as_bytes().len(), 64);
+    }
+}
