@@ -3,7 +3,7 @@
 //! Records outlive what they name: settings survive the removal of their endpoint, a key the deletion of its creator. The
 //! policy must not name what is not there, so this is where dead references are left out, always to the side of denying.
 
-mod token_endpoint;
+pub(crate) mod token_endpoint;
 
 use std::collections::{BTreeMap, BTreeSet};
 

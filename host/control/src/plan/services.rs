@@ -9,7 +9,9 @@ use super::{Faults, MAX_NAME_CHARS, Situation, missing, require_confirmed};
 use crate::catalogue::{ADMIN_HOST, ADMIN_SERVICE};
 use crate::change::Plan;
 use crate::command::{Confirmation, NewService, ServiceEdit};
+use crate::compile::token_endpoint::{self, MAX_OTHER_WAYS};
 use crate::error::{CommandError, Refused};
+use crate::token::TOKEN_PATH;
 
 /// The longest that a policy may stay in force without being confirmed: a day.
 const MAX_STALENESS_S: u32 = 86_400;
@@ -59,6 +61,7 @@ pub(super) async fn create(s: &Situation<'_>, new: &NewService) -> Result<Plan, 
         accept: new.accept.clone(),
         endpoints: new.preset.map(|preset| preset.endpoints(&new.prefix)).unwrap_or_default(),
     };
+    check_token_endpoint(&service, &new.delivery)?;
     let details = json!({
         "name": new.name,
         "hosts": new.hosts,
@@ -94,6 +97,9 @@ pub(super) async fn edit(s: &Situation<'_>, id: &Id, edit: &ServiceEdit) -> Resu
         details.insert("upstream".to_owned(), json!(delivery.upstream));
     }
     check(&record.name, &record.service.hosts, &record.service.accept, &record.delivery)?;
+    if edit.accept.is_some() || edit.delivery.is_some() {
+        check_token_endpoint(&record.service, &record.delivery)?;
+    }
     Ok(Plan::new(vec![Write::PutService(record)], details.into()))
 }
 
@@ -120,6 +126,11 @@ pub(super) async fn put_endpoint(s: &Situation<'_>, service: &Id, endpoint: &End
         // A renamed endpoint says what people knew it as.
         endpoint.formerly = Some(existing.name.clone()).filter(|name| !name.is_empty());
     }
+    if let Some(prefix) = &record.delivery.reserved_prefix
+        && endpoint.paths.iter().any(|path| *path == format!("{prefix}{TOKEN_PATH}"))
+    {
+        return Err(Refused::field("paths", "the token endpoint of the service is there: take another path").into());
+    }
     let details = json!({ "endpoint": endpoint, "catalogue_version": record.catalogue.version });
     match existing {
         Some(existing) => *existing = endpoint,
@@ -145,6 +156,20 @@ pub(super) async fn remove_endpoint(
     record.catalogue.version = record.catalogue.version.saturating_add(1);
     let details = json!({ "catalogue_version": record.catalogue.version });
     Ok(Plan::new(vec![Write::PutService(record)], details))
+}
+
+/// A service that keeps a prefix for Portcullis has a token endpoint below it, and has to have room for one.
+fn check_token_endpoint(service: &Service, delivery: &Delivery) -> Result<(), Refused> {
+    match &delivery.reserved_prefix {
+        Some(prefix) if !token_endpoint::has_place(service, prefix) => {
+            let what = format!(
+                "there is no place for a token endpoint: the prefix lies below the service's, no endpoint has the path \
+                 `{prefix}{TOKEN_PATH}`, and `accept` has at most {MAX_OTHER_WAYS} entries, none with `Basic`"
+            );
+            Err(Refused::field("reserved_prefix", what))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// An alias leads to one endpoint of the service, and no id of another is one.

@@ -42,6 +42,7 @@ pub(super) const CODES: &[Code] = &[
     ),
     code("idempotency_key_reused", &[422], "The `Idempotency-Key` was used for another creation."),
     code("idempotency_quota", &[409], "As many creations of the tenant are remembered as may be."),
+    code("insufficient_scope", &[403], "The access token does not have the scope that the endpoint needs."),
     code("interrupted", &[500], "The change did not end: whether it was made is in the audit."),
     code("invalid", &[400, 422], "Fields are wrong: `faults` names each."),
     code("key_expired", &[409], "The key has expired: rotate it with a new `expires`."),

@@ -29,7 +29,8 @@ fn a9_a_client_has_a_secret_once_and_keeps_its_id() {
     let made = made.json();
     let (id, secret) = (made["id"].as_str().unwrap(), made["client_secret"].as_str().unwrap());
     assert_eq!((&made["status"], &made["purpose"]), (&"active".into(), &"Nightly".into()), "{made}");
-    assert_eq!((&made["issuer"], &made["token_validity_s"]), (&"portcullis".into(), &3600.into()), "{made}");
+    assert_eq!(made["token_validity_s"], 3600, "{made}");
+    assert!(made["issuer"].as_str().unwrap().starts_with("urn:portcullis:"), "{made}");
     let at = format!("{CLIENTS}/{id}");
     for path in [&at, CLIENTS, "/v1/tenants/acme/audit"] {
         let shown = admin.get(path).expect(200).text();

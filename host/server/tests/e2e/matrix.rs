@@ -292,6 +292,12 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         "showClient" => plain(&made(&clients, client)),
         "revokeClient" => with(&format!("{}/revoke", made(&clients, client)), confirmed),
         "revokeClient unconfirmed" => with(&format!("{}/revoke", made(&clients, client)), json!({})),
+        "listClientTokens" => plain(&format!("{}/tokens", made(&clients, client))),
+        "listClientLog" => plain(&format!("{}/log", made(&clients, client))),
+        "listTokenKeys" => plain("/v1/token-keys"),
+        "rotateTokenKey" => with("/v1/token-keys/rotate", json!({ "at_once": true })),
+        "retireTokenKey" => with(&format!("/v1/token-keys/{}/retire", old_token_key(root)), confirmed),
+        "retireTokenKey unconfirmed" => with(&format!("/v1/token-keys/{}/retire", old_token_key(root)), json!({})),
         "listTenantAudit" => plain(&acme("audit")),
         "listAudit" => plain("/v1/audit"),
         "verifyAudit" => plain("/v1/audit/verification"),
@@ -316,6 +322,16 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         "deleteManagementKey" => plain(&format!("{}?confirm=true", made(&management_keys, management_key))),
         _ => return None,
     })
+}
+
+/// A key of access tokens that signs no more. There are few places for such, so one that is there will do.
+fn old_token_key(root: &Admin) -> String {
+    let find = |told: Value| {
+        let items = told["items"].as_array().unwrap().clone();
+        items.into_iter().find(|key| key["role"] == "old").map(|key| key["kid"].as_str().unwrap().to_owned())
+    };
+    let known = find(root.get("/v1/token-keys").expect(200).json());
+    known.or_else(|| find(root.post("/v1/token-keys/rotate", json!({ "at_once": true })).expect(200).json())).unwrap()
 }
 
 fn merged(mut body: Value, other: Value) -> Value {

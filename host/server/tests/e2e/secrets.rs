@@ -71,7 +71,29 @@ fn no_secret_is_where_it_should_not_be() {
     let told = |answer: &Message, field: &str| answer.json()[field].as_str().unwrap().to_owned();
     admin.put("/v1/services/shop/endpoints/scoped", json!({ "paths": ["/scoped"], "scope": "read" })).expect(200);
     let client = json!({ "name": "Client", "scopes": ["read"], "audiences": ["https://api.example"] });
-    keys.push(parts.add(&told(&admin.post("/v1/tenants/acme/clients", client).expect(201), "client_secret")));
+    let client = crate::tokens::OAuthClient::of(&admin.post("/v1/tenants/acme/clients", client).expect(201));
+    keys.push(parts.add(&client.secret));
+    admin.patch("/v1/services/shop", json!({ "reserved_prefix": "/.portcullis" })).expect(200);
+    // A token: of the header and the form, good, refused and pasted elsewhere like a key.
+    let grant = crate::tokens::GRANT;
+    let form = format!("{grant}&client_id={}&client_secret={}", client.id, client.secret);
+    let token = crate::tokens::post(&world, &form).send(world.server.proxy).expect(200);
+    let token = token.json()["access_token"].as_str().unwrap().to_owned();
+    parts.add(token.rsplit('.').next().unwrap());
+    keys.push(token);
+    client.ask(&world, &format!("{grant}&scope=other")).expect(400);
+    for wrong in [
+        format!("{form}&scope={}", client.secret),
+        format!("{grant}&client_id={}&client_secret={}", client.secret, client.secret),
+        format!("{grant}&client_id=nobody&client_secret={}", client.secret),
+        format!("{grant}&resource={}", client.secret),
+        format!("{form}&client_secret={}", client.secret),
+    ] {
+        assert!(crate::tokens::post(&world, &wrong).send(world.server.proxy).status() >= 400);
+        assert!(client.ask(&world, &wrong).status() >= 400);
+    }
+    let target = format!("{}?client_secret={}", crate::tokens::TOKEN, client.secret);
+    world.call("POST", &target).body(form.as_str()).send(world.server.proxy);
     let profile = json!({ "id": "staff", "type": "member", "permissions": [{ "endpoint": "shop/events" }] });
     admin.post("/v1/tenants/acme/groups", profile).expect(201);
     admin.post("/v1/tenants/acme/users", json!({ "id": "bob", "role": "member", "group": "staff" })).expect(201);
@@ -137,6 +159,9 @@ fn no_secret_is_where_it_should_not_be() {
         MANAGEMENT_KEYS,
         "/v1/tenants/system/management-keys",
         "/v1/tenants/acme/clients",
+        &format!("/v1/tenants/acme/clients/{}/tokens?limit=200", client.id),
+        &format!("/v1/tenants/acme/clients/{}/log?limit=200", client.id),
+        "/v1/token-keys",
         "/v1/tenants/acme/users/bob",
         "/v1/tenants/acme/error-log?limit=200",
         "/v1/error-log?limit=200",

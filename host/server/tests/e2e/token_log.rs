@@ -131,6 +131,7 @@ fn no_token_is_without_its_row_after_a_crash() {
             asked.into_iter().flat_map(|asked| asked.join().unwrap()).collect()
         });
         ids.extend(issued.iter().map(|token| part(token, 1)["jti"].as_str().unwrap().to_owned()));
+        world.server.kill();
         world.restart();
     }
     let rows = log(&world, &client.id);

@@ -199,12 +199,14 @@ fn path_parameter(name: &str) -> Value {
         "user" => "The id of the user.",
         "key" => "The id of the key, never the key itself.",
         "profile" => "The id of the signature profile.",
+        "kid" => "The id of the key of access tokens, as in `kid` of a token's header.",
         "decision" => "The id of the decision, as in `X-Portcullis-Decision`.",
         "entry" => "The number of the entry.",
         _ => "",
     };
     let schema = match name {
         "entry" => json!({ "type": "integer", "minimum": 0 }),
+        "kid" => json!({ "type": "string", "minLength": 43, "maxLength": 43, "pattern": "^[A-Za-z0-9_-]*$" }),
         _ => json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" }),
     };
     json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })
