@@ -25,7 +25,7 @@ struct AdminEndpoint {
 pub(crate) const ENROLMENT: &str = "enrolment";
 pub(crate) const OWN: &str = "me";
 
-const ADMIN_ENDPOINTS: [AdminEndpoint; 20] = [
+const ADMIN_ENDPOINTS: [AdminEndpoint; 21] = [
     AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
     AdminEndpoint { id: ENROLMENT, name: "Signing in", paths: &["/v1/me/session"] },
     AdminEndpoint {
@@ -34,6 +34,11 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 20] = [
         paths: &["/v1/me", "/v1/me/end-session", "/v1/me/personal-key", "/v1/me/personal-key/regenerate"],
     },
     AdminEndpoint { id: "installation", name: "Installation", paths: &["/v1/installation"] },
+    AdminEndpoint {
+        id: "signature-profiles",
+        name: "Signature profiles",
+        paths: &["/v1/signature-profiles", "/v1/signature-profiles/{profile}"],
+    },
     AdminEndpoint {
         id: "token-keys",
         name: "Keys of access tokens",
@@ -94,6 +99,7 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 20] = [
         name: "Workspace keys",
         paths: &[
             "/v1/tenants/{tenant}/workspace-keys",
+            "/v1/tenants/{tenant}/workspace-keys/import",
             "/v1/tenants/{tenant}/workspace-keys/{key}",
             "/v1/tenants/{tenant}/workspace-keys/{key}/revoke",
         ],
@@ -324,7 +330,7 @@ mod tests {
             });
         }
         policy::build(&source).unwrap();
-        assert_eq!(admin_endpoints().len(), 34);
+        assert_eq!(admin_endpoints().len(), 38);
         assert_eq!(source.services[1].endpoints.len(), 15, "REQUIREMENTS A8 lists fifteen");
     }
 }

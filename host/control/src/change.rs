@@ -21,6 +21,7 @@ use crate::compile::{self, Catalogue};
 use crate::error::{CommandError, Failed, Refused};
 use crate::error_log::ErrorLogRules;
 use crate::import::Imported;
+use crate::signers::Signers;
 use crate::{Control, Deliveries, idempotency, plan};
 
 /// What the lane knows and whoever holds it may change.
@@ -28,6 +29,8 @@ pub(crate) struct Lane {
     pub(crate) revision: Revision,
     pub(crate) catalogue: Catalogue,
     pub(crate) deliveries: Deliveries,
+    /// Who signs requests.
+    pub(crate) signers: Signers,
     /// The number of the newest checkpoint of the audit that a revision has carried.
     pub(crate) carried: u64,
 }
@@ -43,6 +46,7 @@ impl Lane {
         Ok(Lane {
             revision,
             carried: 0,
+            signers: Signers::read(store).await?,
             deliveries: services.iter().map(delivery).collect(),
             catalogue: Catalogue::new(services.into_iter().map(|Stored { record, .. }| {
                 let ServiceRecord { service, delivery, .. } = record;
@@ -262,15 +266,19 @@ impl Control {
             Err(LoadError::Invalid(what)) => return Err(Refused::field("", what).into()),
             Err(error) => return Err(Failed::Gate(error).into()),
         }
+        // INVARIANT (keys-before-names): the gate has the day keys of a signer before the policy names it.
+        let added = self.add_signers(&lane.signers.new_in(&writes)).await?;
         let change = Change { from, to, at, writes, audit, remember };
         if let Err(error) = self.store.commit(&change).await
             && !self.is_written(lane, to, &error).await
         {
+            self.take_back(added);
             return Err(error.into());
         }
         // INVARIANT (written-then-enforced): from here on the change stands, whatever happens to this process.
         let goes_elsewhere = lane.advance(to, &change.writes);
         lane.carried = carried.unwrap_or(lane.carried);
+        let freed = lane.signers.advance(&change.writes);
         if let Err(error) = self.engine.apply(&bytes) {
             // A compaction that read the store after the commit has brought it in force already.
             let is_in_force = matches!(error, LoadError::WrongRevision { at } if at >= to);
@@ -279,6 +287,7 @@ impl Control {
                 return Err(Failed::NotEnforced.into());
             }
         }
+        self.remove_signers(&freed, added).await;
         if goes_elsewhere {
             (self.deliver)(&lane.deliveries);
         }

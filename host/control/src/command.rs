@@ -4,15 +4,15 @@ use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{
-    CreatorRule, Endpoint, HostPattern, Installation, Module, Permission, Presentation, Role, SignatureMode,
-    TenantState, TokenRevocation, UserState,
+    CreatorRule, Endpoint, HostPattern, Installation, Module, Permission, Presentation, ReplayMode, Role,
+    SignatureMode, SignatureProfile, TenantState, TokenRevocation, UserState,
 };
 use portcullis_model::time::Expiry;
 use portcullis_store::{ClientTerms, Delivery, ErrorLogSettings, GroupKind, Origin};
 
 use crate::catalogue::{Preset, SYSTEM_TENANT};
 use crate::idempotency::Idempotency;
-use crate::import::ImportKeys;
+use crate::import::{ImportKeys, ImportPair};
 
 /// Who gives a command: a credential that the gate has proven and let through to the admin API.
 #[derive(Clone, PartialEq, Debug)]
@@ -38,6 +38,10 @@ impl Caller {
 pub enum Command {
     /// Change what holds for the whole installation.
     EditInstallation(Installation),
+    /// Put a signature profile, new or in place of the one of its id.
+    PutSignatureProfile(Box<SignatureProfile>),
+    /// Remove a signature profile that nothing uses.
+    RemoveSignatureProfile(Id),
     /// Make a service.
     CreateService(NewService),
     /// Change a service.
@@ -88,6 +92,8 @@ pub enum Command {
     DeletePersonalKey(Confirmation),
     /// Make a workspace key and its signing secret. The pair that the tenant has is dead at once.
     CreateWorkspaceKey(Id, NewWorkspaceKey),
+    /// Take over a key id and its signing secret that another system has made. The pair that the tenant has is dead at once.
+    ImportPair(Id, ImportPair),
     /// Make a tenant key.
     CreateTenantKey(Id, NewTenantKey),
     /// Take over tenant keys that another system has made, by their digests.
@@ -222,6 +228,8 @@ pub struct SettingsOf {
     pub ip_ranges: Vec<Cidr>,
     /// Whether requests must be signed. Needs the module `signature_check`.
     pub signature: SignatureMode,
+    /// Whether a signed request is accepted once only.
+    pub replay: ReplayMode,
 }
 
 /// A group to be made.
@@ -282,6 +290,10 @@ pub struct UserEdit {
 pub struct NewWorkspaceKey {
     /// Its display name.
     pub name: String,
+    /// The profile by which its requests are signed; where left out the only one there is.
+    pub profile: Option<Id>,
+    /// Whether it is proven by signatures alone. Its key id is then no key.
+    pub signed_only: bool,
     /// Needed where the tenant has an active pair, which dies with this.
     pub confirmation: Confirmation,
 }
@@ -383,6 +395,8 @@ impl Command {
     pub(crate) fn needs(&self) -> Needs {
         match self {
             Command::EditInstallation(_)
+            | Command::PutSignatureProfile(_)
+            | Command::RemoveSignatureProfile(_)
             | Command::CreateService(_)
             | Command::EditService(..)
             | Command::RemoveService(..)
@@ -407,6 +421,7 @@ impl Command {
             | Command::Enrol(tenant, _)
             | Command::CreateClient(tenant, _)
             | Command::CreateWorkspaceKey(tenant, _)
+            | Command::ImportPair(tenant, _)
             | Command::CreateTenantKey(tenant, _)
             | Command::ImportKeys(tenant, _)
             | Command::CreateManagementKey(tenant, _) => Needs::Tenant(tenant.clone()),
@@ -427,6 +442,8 @@ impl Command {
     pub(crate) fn title(&self) -> (&'static str, &'static str) {
         match self {
             Command::EditInstallation(_) => ("edit", "installation"),
+            Command::PutSignatureProfile(_) => ("put", "signature-profile"),
+            Command::RemoveSignatureProfile(_) => ("delete", "signature-profile"),
             Command::CreateService(_) => ("create", "service"),
             Command::EditService(..) => ("edit", "service"),
             Command::RemoveService(..) => ("delete", "service"),
@@ -453,6 +470,7 @@ impl Command {
             Command::DeletePersonalKey(_) => ("delete", "personal-key"),
             Command::CreateClient(..) => ("create", "client"),
             Command::CreateWorkspaceKey(..) => ("create", "workspace-key"),
+            Command::ImportPair(..) => ("import", "workspace-key"),
             Command::CreateTenantKey(..) => ("create", "tenant-key"),
             Command::ImportKeys(..) => ("import", "tenant-key"),
             Command::EditTenantKey(..) => ("edit", "tenant-key"),
@@ -471,6 +489,8 @@ impl Command {
     pub(crate) fn object(&self) -> String {
         match self {
             Command::EditInstallation(_) => String::new(),
+            Command::PutSignatureProfile(profile) => profile.id.to_string(),
+            Command::RemoveSignatureProfile(id) => id.to_string(),
             Command::CreateService(new) => new.id.to_string(),
             Command::EditService(id, _) | Command::RemoveService(id, _) | Command::EditTenant(id, _) => id.to_string(),
             Command::PutEndpoint(service, endpoint) => format!("{service}/{}", endpoint.id),
@@ -486,6 +506,7 @@ impl Command {
             Command::CreateUser(_, new) => new.id.to_string(),
             Command::EditUser(_, id, _) | Command::RemoveUser(_, id, _) | Command::Enrol(_, id) => id.to_string(),
             Command::CreateWorkspaceKey(..)
+            | Command::ImportPair(..)
             | Command::CreateTenantKey(..)
             | Command::ImportKeys(..)
             | Command::CreateManagementKey(..)

@@ -209,6 +209,13 @@ fn credential(mut stored: Credential, present: &Present<'_>) -> Option<Credentia
     if !is_told || stored.secrets.is_empty() || !present.group {
         return None;
     }
+    if stored.secrets.iter().all(|secret| secret.signing_slot.is_none()) {
+        // What has no place in the key sheets signs nothing: a revoked key, or one that could not be used at all.
+        if stored.signed_only && stored.state == CredentialState::Active {
+            return None;
+        }
+        (stored.signature_profile, stored.signed_only) = (None, false);
+    }
     if stored.creator.is_some() && !present.creator {
         stored.creator = None;
         if stored.creator_rule == CreatorRule::FollowCreator {

@@ -4,6 +4,10 @@ use portcullis_model::address::Cidr;
 use portcullis_model::credential::SecretDigest;
 use portcullis_model::id::Id;
 use portcullis_model::time::Expiry;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::command::Confirmation;
+use crate::secret;
 
 /// The most keys that one command imports. It is one transaction and one delta: they wait for it who change something else,
 /// about a fifth of a second.
@@ -45,6 +49,40 @@ pub struct ImportedKey {
     pub ip_allowlist: Vec<Cidr>,
     /// What the other system calls it. It stands in the audit, beside the id that it gets here.
     pub external_id: Option<String>,
+}
+
+/// A key id and its signing secret that another system has made. Its clients go on signing with them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ImportPair {
+    /// Its display name.
+    pub name: String,
+    /// The id by which signatures name the key.
+    pub key_id: ImportedSecret,
+    /// The secret that requests are signed with.
+    pub secret: ImportedSecret,
+    /// The profile by which its requests are signed; where left out the only one there is.
+    pub profile: Option<Id>,
+    /// Whether it is proven by signatures alone. Else its key id is a key that needs nothing beside it.
+    pub signed_only: bool,
+    /// Needed where the tenant has an active pair, which dies with this.
+    pub confirmation: Confirmation,
+}
+
+/// A secret that comes from outside; redacted in `Debug`, wiped when dropped.
+#[derive(Clone, Debug)]
+pub struct ImportedSecret(pub SecretString);
+
+impl ImportedSecret {
+    pub(crate) fn text(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for ImportedSecret {
+    /// By digests, so that how long it takes tells nothing of the secrets.
+    fn eq(&self, other: &Self) -> bool {
+        secret::digest(self.text()) == secret::digest(other.text())
+    }
 }
 
 /// What became of one key.

@@ -18,6 +18,7 @@
 //! | [`catalogue`] | the admin API as a service, presets |
 //! | [`token`] | access tokens: the keys that sign them, and their issue |
 //! | [`secret`], [`seal`] | keys, and secrets at rest |
+//! | [`signers`], [`sheets`] | who signs requests, and the keys of the day that are derived for them |
 //! | [`master_key`], [`rekey`] | what secrets are sealed under |
 //! | [`audit`] | the audit signed, checked, and kept short |
 
@@ -42,6 +43,8 @@ mod redact;
 mod rekey;
 mod seal;
 mod secret;
+mod sheets;
+mod signers;
 mod token;
 mod view;
 mod witness;
@@ -57,7 +60,7 @@ pub use command::{
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
 pub use error_log::ErrorLogRules;
 pub use idempotency::{Idempotency, IdempotencyKeyError, MAX_IDEMPOTENCY_KEY_BYTES, MAX_REMEMBERED, REMEMBERED_S};
-pub use import::{Existing, ImportKeys, Imported, ImportedKey, MAX_IMPORT};
+pub use import::{Existing, ImportKeys, ImportPair, Imported, ImportedKey, ImportedSecret, MAX_IMPORT};
 pub use master_key::{MasterKeyError, MasterKeySource};
 pub use plan::keys::MAX_OVERLAP_S;
 pub use plan::own::{CODE_S, SESSION_S};
@@ -95,6 +98,7 @@ use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
 use crate::idempotency::InProgress;
 use crate::seal::Sealer;
+use crate::sheets::Sheets;
 use crate::token::Tokens;
 use crate::witness::Witness;
 
@@ -121,7 +125,9 @@ pub type Deliver = Box<dyn Fn(&Deliveries) + Send + Sync>;
 pub struct Control {
     store: Store,
     engine: Arc<Engine>,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
+    /// Held while day keys are derived, and by changes of signers until they are in force.
+    sheets: Mutex<Sheets>,
     seal: Seal,
     tokens: Tokens,
     witness: Witness,
@@ -182,7 +188,8 @@ impl Control {
         let control = Arc::new(Control {
             store,
             engine,
-            sealer,
+            sealer: Arc::new(sealer),
+            sheets: Mutex::default(),
             seal,
             tokens,
             witness,
@@ -196,6 +203,7 @@ impl Control {
             deliver,
             stopped: watch::Sender::new(None),
         });
+        control.keep_sheets().await?;
         control.load().await?;
         let mut lane = control.lane.lock().await;
         control.found(&mut lane).await?;

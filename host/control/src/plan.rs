@@ -5,7 +5,9 @@ mod error_log;
 mod import;
 pub(crate) mod keys;
 pub(crate) mod own;
+mod pairs;
 mod people;
+mod profiles;
 mod services;
 pub(crate) mod tenants;
 mod token_keys;
@@ -49,6 +51,8 @@ pub(crate) async fn plan(
     let s = &situation;
     match &authorized.order.command {
         Command::EditInstallation(new) => services::edit_installation(s, new).await,
+        Command::PutSignatureProfile(profile) => profiles::put(s, profile).await,
+        Command::RemoveSignatureProfile(id) => profiles::remove(s, id).await,
         Command::CreateService(new) => services::create(s, new).await,
         Command::EditService(id, edit) => services::edit(s, id, edit).await,
         Command::RemoveService(id, confirmation) => services::remove(s, id, *confirmation).await,
@@ -74,7 +78,8 @@ pub(crate) async fn plan(
         Command::RegeneratePersonalKey(confirmation) => own::regenerate_personal(s, *confirmation).await,
         Command::DeletePersonalKey(confirmation) => own::delete_personal(s, *confirmation).await,
         Command::CreateClient(tenant, new) => clients::create(s, tenant, new).await,
-        Command::CreateWorkspaceKey(tenant, new) => keys::create_workspace(s, tenant, new).await,
+        Command::CreateWorkspaceKey(tenant, new) => pairs::create(s, tenant, new).await,
+        Command::ImportPair(tenant, new) => pairs::import(s, tenant, new).await,
         Command::CreateTenantKey(tenant, new) => keys::create_tenant(s, tenant, new).await,
         Command::ImportKeys(tenant, new) => import::import(s, tenant, new).await,
         Command::EditTenantKey(key, edit) => keys::edit_tenant(s, key, edit).await,

@@ -20,8 +20,8 @@ use portcullis_model::head::RequestHead;
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::method::Methods;
 use portcullis_model::source::{
-    CreatorRule, CredentialState, Endpoint, HostPattern, Module, Permission, Presentation, Role, SignatureMode,
-    TenantState, UserState,
+    CreatorRule, CredentialState, Endpoint, HostPattern, Module, Permission, Presentation, ReplayMode, Role,
+    SignatureMode, TenantState, UserState,
 };
 use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_model::verdict::{Reason, Verdict};
@@ -48,6 +48,10 @@ fn id(text: &str) -> Id {
 
 fn endpoint(text: &str) -> EndpointRef {
     EndpointRef::try_from(text.to_owned()).unwrap()
+}
+
+fn pair(confirmation: Confirmation) -> NewWorkspaceKey {
+    NewWorkspaceKey { name: String::new(), profile: None, signed_only: false, confirmation }
 }
 
 /// An installation: the service `shop`, the tenants `acme` and `globex`, a group each, and a superuser's key.
@@ -285,8 +289,7 @@ async fn what_was_done_is_in_force_after_a_restart() {
 #[tokio::test]
 async fn a_new_workspace_pair_kills_the_old_one() {
     let house = House::new().await;
-    let new =
-        |confirmation| Command::CreateWorkspaceKey(id("acme"), NewWorkspaceKey { name: String::new(), confirmation });
+    let new = |confirmation| Command::CreateWorkspaceKey(id("acme"), pair(confirmation));
     let first = house.done(new(Confirmation::Missing)).await;
     let key = first.issued.unwrap();
     assert!(key.signing_secret.is_some(), "A1: a key id and a secret");
@@ -343,6 +346,7 @@ async fn address_ranges_need_their_module_and_come_off_one_by_one() {
         endpoint: endpoint("shop/events"),
         ip_ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
         signature: SignatureMode::Off,
+        replay: ReplayMode::Auto,
     };
     house.done(Command::PutSettings(id("acme"), settings(&["198.51.100.9/24", "192.0.2.1"]))).await;
     assert_eq!(house.with_key(&key), Verdict::Allow);
@@ -372,7 +376,12 @@ async fn settings_and_permissions_survive_their_endpoint() {
     let house = House::new().await;
     let (_, key) = house.key("acme").await;
     let ranges = vec!["198.51.100.0/24".parse().unwrap()];
-    let settings = SettingsOf { endpoint: endpoint("shop/events"), ip_ranges: ranges, signature: SignatureMode::Off };
+    let settings = SettingsOf {
+        endpoint: endpoint("shop/events"),
+        ip_ranges: ranges,
+        signature: SignatureMode::Off,
+        replay: ReplayMode::Auto,
+    };
     house.done(Command::PutSettings(id("acme"), settings)).await;
     house.done(Command::RemoveEndpoint(endpoint("shop/events"), Confirmation::Confirmed)).await;
     assert_eq!(house.with_key(&key), Verdict::Deny(Reason::EndpointUnknown));
@@ -460,10 +469,7 @@ async fn nobody_reaches_into_another_tenant() {
         Command::RotateKey(disguised, rotation()),
         Command::EditGroup(id("globex"), id("events"), GroupEdit::default()),
         Command::CreateUser(id("globex"), admin("eve")),
-        Command::CreateWorkspaceKey(
-            id("nobody"),
-            NewWorkspaceKey { name: String::new(), confirmation: Confirmation::Missing },
-        ),
+        Command::CreateWorkspaceKey(id("nobody"), pair(Confirmation::Missing)),
     ] {
         house.refused(&acme, command, "not_found").await;
     }

@@ -33,6 +33,7 @@ mod lines;
 mod own;
 mod people;
 mod problem;
+mod profiles;
 mod records;
 mod refusals;
 mod routes;
@@ -236,7 +237,7 @@ struct Proven(Arc<[u8]>);
 /// code have the same words but for the decision's id.
 fn denied(denial: &Denial, id: DecisionId) -> Response {
     let (head, _) = respond::denied(denial, id).into_parts();
-    let code = denial.public_code().as_str();
+    let code = denial.code();
     let meaning = codes::CODES.iter().find(|known| known.name == code).map_or("", |known| known.meaning);
     let detail = format!("{meaning} `portcullis decision show {id}` tells a superuser why.");
     let mut response = Problem::new(denial.status(), code, detail.trim()).of_decision(id).into_response();

@@ -6,7 +6,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`installation`], [`service`], [`endpoint`] | what is guarded |
+//! | [`installation`], [`signature_profile`], [`service`], [`endpoint`] | what is guarded |
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
 //! | [`key`], [`client`], [`token_key`] | with which keys |
 //! | [`me`] | what a person does who has signed in |
@@ -36,6 +36,7 @@ mod key;
 mod me;
 mod service;
 mod settings;
+mod signature_profile;
 mod table;
 mod tenant;
 mod token_key;
@@ -75,6 +76,7 @@ pub(crate) enum Command {
     ErrorLog(error_log::Args),
     ClientIp(client_ip::Args),
     Installation(installation::Args),
+    SignatureProfile(signature_profile::Args),
     Whoami(whoami::Args),
     Export(declared::ExportArgs),
     Plan(declared::PlanArgs),
@@ -104,6 +106,7 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::ErrorLog(args) => error_log::run(args),
         Command::ClientIp(args) => client_ip::run(args),
         Command::Installation(args) => installation::run(args),
+        Command::SignatureProfile(args) => signature_profile::run(args),
         Command::Whoami(args) => whoami::run(args),
         Command::Export(args) => declared::export(args),
         Command::Plan(args) => declared::plan(args),

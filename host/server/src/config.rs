@@ -24,6 +24,10 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most connections or records that can be set; what the addresses of a machine allow.
 const MAX_COUNT: usize = 1 << 24;
+/// The longest body of a signed request in bytes where nobody says.
+const USUAL_SIGNED_BODY_BYTES: u64 = 8 << 20;
+/// The longest that can be set: what the gate asks for at most.
+const MAX_SIGNED_BODY_BYTES: u64 = 16 << 20;
 /// The most host names of the admin listener.
 const MAX_HOSTS: usize = 64;
 
@@ -63,6 +67,8 @@ pub(crate) struct ProxyConfig {
     pub(crate) idle_timeout: Duration,
     /// The longest body of a request in bytes, where there is a limit.
     pub(crate) request_body_limit: Option<u64>,
+    /// The longest body in bytes that is read whole because a signature is over it.
+    pub(crate) signed_body_limit: u64,
     /// How long a shutdown waits for requests that have begun.
     pub(crate) drain_timeout: Duration,
     /// How long connecting to an upstream may take.
@@ -177,6 +183,7 @@ struct ProxyFile {
     head_timeout: Setting,
     idle_timeout: Setting,
     request_body_limit: Setting,
+    signed_body_limit: Setting,
     drain_timeout: Setting,
     upstream_connect_timeout: Setting,
     upstream_idle_connections: Setting,
@@ -251,6 +258,7 @@ impl Check<'_> {
             head_timeout: self.duration("proxy.head_timeout", head_timeout, 15),
             idle_timeout: self.duration("proxy.idle_timeout", idle_timeout, 60),
             request_body_limit: self.size("proxy.request_body_limit", request_body_limit),
+            signed_body_limit: self.signed_body_limit(file.signed_body_limit),
             drain_timeout: self.duration("proxy.drain_timeout", file.drain_timeout, 30),
             upstream_connect_timeout: self.duration("proxy.upstream_connect_timeout", file.upstream_connect_timeout, 5),
             upstream_idle_connections: self.count(
@@ -260,6 +268,16 @@ impl Check<'_> {
             ),
             upstream_ca: self.upstream_ca(file.upstream_ca),
         }
+    }
+
+    fn signed_body_limit(&mut self, setting: Setting) -> u64 {
+        let span = setting.as_ref().map(Spanned::span);
+        let limit = self.size("proxy.signed_body_limit", setting).unwrap_or(USUAL_SIGNED_BODY_BYTES);
+        if limit > MAX_SIGNED_BODY_BYTES {
+            let what = format!("{limit} bytes are more than are held for one signature");
+            self.faults.add("proxy.signed_body_limit", span, what, "write at most `\"16MiB\"`");
+        }
+        limit
     }
 
     fn admin(&mut self, file: AdminFile) -> AdminConfig {

@@ -1,17 +1,20 @@
 //! The one place where a decision becomes something that can be acted on.
 //!
-//! Nothing reaches an upstream without a [`Permit`], and only [`enforce`] makes one. Whatever is not a plain allow is a
-//! [`Denial`]: a sandbox that failed, and an allow that asks for something this host cannot do.
+//! Nothing reaches an upstream without a [`Permit`], and only [`rule`] makes one, once the obligations of an allow are met.
+//! Whatever is no allow is a [`Denial`], a sandbox that failed among it, or asks for the digest of the body.
 
 use http::StatusCode;
 use portcullis_engine::{DecideError, Decision};
 use portcullis_model::answer::{Details, Obligation};
-use portcullis_model::verdict::{PublicCode, Reason, Verdict};
+use portcullis_model::time::UnixTime;
+use portcullis_model::verdict::{NeedBody, PublicCode, Reason, Verdict};
+
+use crate::replays::{Once, Replays};
 
 /// The proof that a request was allowed. It has no public constructor, and whoever forwards asks for one.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    /// INVARIANT (permits-are-allows): the verdict of this decision is an allow without obligations.
+    /// INVARIANT (permits-are-allows): the verdict of this decision is an allow whose obligations have been met.
     decision: Decision,
 }
 
@@ -62,21 +65,39 @@ pub(crate) enum HostFault {
     BadAnswer,
     /// Every instance is being rebuilt.
     NoInstance,
-    /// The digest of a body was asked for. Signed requests bring it.
+    /// The digest of a body was asked for where there is none to give: it was given already, or nobody reads it here.
     NeedBody,
-    /// The allow has an obligation. Signed requests bring the cache that meets it.
+    /// The allow has an obligation that cannot be met here, or is one although its signature was seen before.
     Obligation,
+    /// The replay cache holds as much as it may.
+    ReplaysFull,
+    /// The bodies that are held for signatures take as much memory as they may.
+    BodiesFull,
+    /// The body that a signature is over is longer than is read.
+    BodyTooLarge,
+    /// It stood still.
+    BodyTimeout,
+    /// It broke off.
+    BodyBroken,
+    /// It has trailers, which no signature is over.
+    BodyTrailers,
 }
 
 impl HostFault {
     /// All of them.
-    pub(crate) const ALL: [HostFault; 6] = [
+    pub(crate) const ALL: [HostFault; 12] = [
         HostFault::Trapped,
         HostFault::Deadline,
         HostFault::BadAnswer,
         HostFault::NoInstance,
         HostFault::NeedBody,
         HostFault::Obligation,
+        HostFault::ReplaysFull,
+        HostFault::BodiesFull,
+        HostFault::BodyTooLarge,
+        HostFault::BodyTimeout,
+        HostFault::BodyBroken,
+        HostFault::BodyTrailers,
     ];
 
     fn number(self) -> u16 {
@@ -87,6 +108,12 @@ impl HostFault {
             HostFault::NoInstance => 1003,
             HostFault::NeedBody => 1010,
             HostFault::Obligation => 1011,
+            HostFault::ReplaysFull => 1012,
+            HostFault::BodiesFull => 1013,
+            HostFault::BodyTooLarge => 1014,
+            HostFault::BodyTimeout => 1015,
+            HostFault::BodyBroken => 1016,
+            HostFault::BodyTrailers => 1017,
         }
     }
 
@@ -98,6 +125,45 @@ impl HostFault {
             HostFault::NoInstance => "sandbox-no-instance",
             HostFault::NeedBody => "host-need-body",
             HostFault::Obligation => "host-obligation",
+            HostFault::ReplaysFull => "host-replays-full",
+            HostFault::BodiesFull => "host-bodies-full",
+            HostFault::BodyTooLarge => "signed-body-too-large",
+            HostFault::BodyTimeout => "signed-body-timeout",
+            HostFault::BodyBroken => "signed-body-broken",
+            HostFault::BodyTrailers => "signed-body-trailers",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            HostFault::Trapped
+            | HostFault::Deadline
+            | HostFault::BadAnswer
+            | HostFault::NoInstance
+            | HostFault::NeedBody
+            | HostFault::Obligation
+            | HostFault::ReplaysFull
+            | HostFault::BodiesFull => StatusCode::SERVICE_UNAVAILABLE,
+            HostFault::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            HostFault::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            HostFault::BodyBroken | HostFault::BodyTrailers => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What the caller learns: as of a body that cannot be sent on.
+    fn code(self) -> &'static str {
+        match self {
+            HostFault::Trapped
+            | HostFault::Deadline
+            | HostFault::BadAnswer
+            | HostFault::NoInstance
+            | HostFault::NeedBody
+            | HostFault::Obligation
+            | HostFault::ReplaysFull
+            | HostFault::BodiesFull => PublicCode::Unavailable.as_str(),
+            HostFault::BodyTooLarge => "body_too_large",
+            HostFault::BodyTimeout => "body_timeout",
+            HostFault::BodyBroken | HostFault::BodyTrailers => "bad_body",
         }
     }
 }
@@ -137,6 +203,11 @@ impl Denial {
         Denial { packed: decision.packed().to_vec(), ..Denial::of(reason) }
     }
 
+    /// A request whose body could not be read for its signature; with what the gate knew of it.
+    pub(crate) fn of_body(fault: HostFault, decision: &Decision) -> Self {
+        Denial::by_host(fault, decision.packed().to_vec())
+    }
+
     fn by_host(fault: HostFault, packed: Vec<u8>) -> Self {
         Denial { cause: Cause::Host(fault), challenge: String::new(), packed }
     }
@@ -150,16 +221,28 @@ impl Denial {
     pub(crate) fn status(&self) -> StatusCode {
         match self.cause {
             Cause::Gate(reason) => StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
-            Cause::Host(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Cause::Host(fault) => fault.status(),
         }
     }
 
     /// What the caller learns.
-    pub(crate) fn public_code(&self) -> PublicCode {
+    pub(crate) fn code(&self) -> &'static str {
         match self.cause {
-            Cause::Gate(reason) => reason.public_code(),
-            Cause::Host(_) => PublicCode::Unavailable,
+            Cause::Gate(reason) => reason.public_code().as_str(),
+            Cause::Host(fault) => fault.code(),
         }
+    }
+
+    /// Whether what the client still sends of its body belongs to nothing any more.
+    pub(crate) fn ends_body(&self) -> bool {
+        let faults = [
+            HostFault::BodyTooLarge,
+            HostFault::BodyTimeout,
+            HostFault::BodyBroken,
+            HostFault::BodyTrailers,
+            HostFault::BodiesFull,
+        ];
+        faults.into_iter().any(|fault| self.cause == Cause::Host(fault))
     }
 
     /// The value of `WWW-Authenticate`, or nothing.
@@ -173,31 +256,90 @@ impl Denial {
     }
 }
 
-/// Turns what came back from the engine into a permit or a denial.
-pub(crate) fn enforce(result: Result<Decision, DecideError>) -> Result<Permit, Denial> {
+/// What is to be done with a request.
+#[derive(Debug)]
+pub(crate) enum Ruling {
+    /// It may go on.
+    Permitted(Permit),
+    /// It may not.
+    Denied(Denial),
+    /// The gate is to be asked again with the digest of the body.
+    NeedBody(NeedBody, Decision),
+    /// It was accepted before and may be once: the gate is to be asked again with that.
+    Seen,
+}
+
+/// Turns what came back from the engine into what is to be done. An allow that holds once is entered into `replays`, which is
+/// its use.
+pub(crate) fn rule(result: Result<Decision, DecideError>, replays: &Replays, now: UnixTime) -> Ruling {
     let decision = match result {
         Ok(decision) => decision,
-        Err(DecideError::Trapped) => return Err(Denial::by_host(HostFault::Trapped, Vec::new())),
-        Err(DecideError::Deadline) => return Err(Denial::by_host(HostFault::Deadline, Vec::new())),
-        // Facts are packed by the gate itself, so facts that cannot be read break the contract like any bad answer.
-        Err(DecideError::BadAnswer | DecideError::FactsMalformed) => {
-            return Err(Denial::by_host(HostFault::BadAnswer, Vec::new()));
-        }
-        Err(DecideError::NoInstance) => return Err(Denial::by_host(HostFault::NoInstance, Vec::new())),
+        Err(error) => return Ruling::Denied(failed(error)),
     };
     match decision.verdict() {
-        Verdict::Allow => match decision.details().obligations.as_slice() {
-            [] => Ok(Permit { decision }),
-            // An obligation that is not met makes an allow worth nothing. The replay cache comes with signed requests.
-            [Obligation::Once { .. }, ..] => Err(Denial::by_host(HostFault::Obligation, decision.packed().to_vec())),
-        },
-        Verdict::Deny(reason) => {
-            let challenge = decision.details().challenge.to_owned();
-            Err(Denial { cause: Cause::Gate(reason), challenge, packed: decision.packed().to_vec() })
+        Verdict::Allow => {
+            for Obligation::Once { key, until } in &decision.details().obligations {
+                match replays.enter(*key, *until, now) {
+                    Once::Fresh => {}
+                    Once::Seen => return Ruling::Seen,
+                    Once::Full => {
+                        return Ruling::Denied(Denial::by_host(HostFault::ReplaysFull, decision.packed().to_vec()));
+                    }
+                }
+            }
+            Ruling::Permitted(Permit { decision })
         }
-        // Reading the body and asking again comes with signed requests.
-        Verdict::NeedBody(_) => Err(Denial::by_host(HostFault::NeedBody, decision.packed().to_vec())),
+        Verdict::Deny(reason) => Ruling::Denied(by_gate(reason, &decision)),
+        Verdict::NeedBody(need) => Ruling::NeedBody(need, decision),
     }
+}
+
+/// The same where no body is read and nothing is accepted once.
+pub(crate) fn enforce(result: Result<Decision, DecideError>) -> Result<Permit, Denial> {
+    match rule(result, &Replays::closed(), UnixTime::default()) {
+        Ruling::Permitted(permit) => Ok(permit),
+        Ruling::Denied(Denial { cause: Cause::Host(HostFault::ReplaysFull), packed, .. }) => {
+            Err(Denial::by_host(HostFault::Obligation, packed))
+        }
+        Ruling::Denied(denial) => Err(denial),
+        Ruling::NeedBody(_, decision) => Err(Denial::by_host(HostFault::NeedBody, decision.packed().to_vec())),
+        Ruling::Seen => Err(Denial::by_host(HostFault::Obligation, Vec::new())),
+    }
+}
+
+/// The denial of a request that was accepted before, out of what the gate says once it knows that.
+pub(crate) fn refuse_replay(result: Result<Decision, DecideError>) -> Denial {
+    let decision = match result {
+        Ok(decision) => decision,
+        Err(error) => return failed(error),
+    };
+    match decision.verdict() {
+        Verdict::Deny(reason) => by_gate(reason, &decision),
+        // It breaks the contract, and its obligation is not met.
+        Verdict::Allow => Denial::by_host(HostFault::Obligation, decision.packed().to_vec()),
+        Verdict::NeedBody(_) => Denial::by_host(HostFault::NeedBody, decision.packed().to_vec()),
+    }
+}
+
+/// Whether a request that was permitted would be still. Its obligations were met when it was.
+pub(crate) fn still_allows(result: Result<Decision, DecideError>) -> bool {
+    result.is_ok_and(|decision| decision.verdict() == Verdict::Allow)
+}
+
+fn by_gate(reason: Reason, decision: &Decision) -> Denial {
+    let challenge = decision.details().challenge.to_owned();
+    Denial { cause: Cause::Gate(reason), challenge, packed: decision.packed().to_vec() }
+}
+
+fn failed(error: DecideError) -> Denial {
+    let fault = match error {
+        DecideError::Trapped => HostFault::Trapped,
+        DecideError::Deadline => HostFault::Deadline,
+        // Facts are packed by the gate itself, so facts that cannot be read break the contract like any bad answer.
+        DecideError::BadAnswer | DecideError::FactsMalformed => HostFault::BadAnswer,
+        DecideError::NoInstance => HostFault::NoInstance,
+    };
+    Denial::by_host(fault, Vec::new())
 }
 
 #[cfg(test)]
@@ -218,7 +360,7 @@ mod tests {
             let denial = enforce(Err(error)).unwrap_err();
             assert_eq!(denial.cause().name(), name);
             assert_eq!(denial.status(), StatusCode::SERVICE_UNAVAILABLE);
-            assert_eq!(denial.public_code(), PublicCode::Unavailable);
+            assert_eq!(denial.code(), PublicCode::Unavailable.as_str());
         }
     }
 

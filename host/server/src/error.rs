@@ -336,6 +336,22 @@ pub(crate) enum Error {
         /// How many keys had been imported before.
         imported: u64,
     },
+    /// A file that is no pair. What is in it may be a secret, so it is not told.
+    #[error(
+        "{from} is not a pair: write a JSON object with the texts `key_id` and `secret` and nothing else, nothing was imported"
+    )]
+    NoPair {
+        /// The file.
+        from: Origin,
+    },
+    /// A file that is no signature profile.
+    #[error("{from} is not a signature profile: {what}")]
+    NoProfile {
+        /// The file.
+        from: Origin,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A file with nothing in it.
     #[error("{from} has no keys: give a file with one JSON object a line, nothing was imported")]
     NoLines {

@@ -43,6 +43,7 @@ mod policy;
 mod proxy;
 mod raw;
 mod recover;
+mod replays;
 mod report;
 mod request;
 mod sandbox;

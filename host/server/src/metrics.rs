@@ -35,6 +35,10 @@ pub(crate) struct Metrics {
     cut_streams: Counter,
     journal_gaps: Counter,
     error_log_dropped: Counter,
+    signed_bodies: Counter,
+    signed_body_bytes: Gauge<i64, AtomicI64>,
+    replays_refused: Counter,
+    replay_entries: Gauge<i64, AtomicI64>,
     revision: Gauge<i64, AtomicI64>,
     confirmed: Gauge<i64, AtomicI64>,
 }
@@ -135,6 +139,26 @@ impl Metrics {
                 "error_log_dropped",
                 "Failed calls that the error log did not take because there were too many or the store failed",
             ),
+            signed_bodies: counter(
+                &mut registry,
+                "signed_bodies",
+                "Bodies of requests that were read whole because a signature is over them",
+            ),
+            signed_body_bytes: gauge(
+                &mut registry,
+                "signed_body_bytes",
+                "Bytes of such bodies that are held at present",
+            ),
+            replays_refused: counter(
+                &mut registry,
+                "replays_refused",
+                "Signed requests that were refused because they were accepted before",
+            ),
+            replay_entries: gauge(
+                &mut registry,
+                "replay_entries",
+                "Signed requests that are remembered because they are accepted once",
+            ),
             revision: gauge(&mut registry, "policy_revision", "The revision of the policy in force"),
             confirmed: gauge(
                 &mut registry,
@@ -219,6 +243,26 @@ impl Metrics {
     /// Failed calls are not in the error log.
     pub(crate) fn failures_dropped(&self, count: usize) {
         self.error_log_dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// A body was read whole for a signature.
+    pub(crate) fn signed_body(&self) {
+        self.signed_bodies.inc();
+    }
+
+    /// So many bytes of such bodies are held.
+    pub(crate) fn signed_bodies_hold(&self, bytes: u64) {
+        self.signed_body_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A request was refused because it was accepted before.
+    pub(crate) fn replay_refused(&self) {
+        self.replays_refused.inc();
+    }
+
+    /// So many signed requests are remembered.
+    pub(crate) fn replays_are(&self, entries: usize) {
+        self.replay_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
     /// Counts a connection until what is given back is dropped.

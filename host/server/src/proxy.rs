@@ -11,6 +11,7 @@
 //! | [`forward`] | one permitted request, to its upstream and back |
 //! | [`edit`] | what is changed in a head on the way: little, and all of it named there |
 //! | [`clients`] | connections to upstreams |
+//! | [`signed`] | bodies that a signature is over, read whole |
 //! | [`body`], [`judge`] | bodies on their way, and the end of those that are no longer allowed |
 //! | [`tunnel`] | upgraded connections |
 //! | [`preflight`] | answers to CORS preflights |
@@ -26,6 +27,7 @@ mod judge;
 mod preflight;
 pub(crate) mod respond;
 mod routing;
+mod signed;
 mod token;
 mod tunnel;
 
@@ -37,11 +39,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::{Service as HttpService, service_fn};
-use portcullis_control::WireBody;
+use portcullis_control::{MAX_KEPT_BODY_BYTES, WireBody};
 use portcullis_engine::{Engine, Request as Question};
+use portcullis_model::facts::ReplayAnswer;
 use portcullis_model::verdict::Reason;
 use tokio::sync::watch;
 
@@ -51,14 +54,16 @@ pub(crate) use self::clients::{ClientSettings, ClientsError};
 use self::head::Peer;
 use self::judge::Judge;
 pub(crate) use self::routing::{Preflight, Routing, Service, Upstream};
+use self::signed::{Held, RequestBody};
 pub(crate) use self::token::Issuing;
 use crate::clock;
-use crate::enforce::{Cause, Denial, Permit, enforce};
+use crate::enforce::{Cause, Denial, HostFault, Permit, Ruling, refuse_replay, rule};
 use crate::failures::Failures;
 use crate::journal::{DecisionId, Journal, Kept};
 use crate::leaked::Reports;
 use crate::listen::Connection;
 use crate::metrics::Metrics;
+use crate::replays::{self, Replays};
 
 /// What a proxy is made of.
 pub(crate) struct Wiring {
@@ -91,6 +96,8 @@ pub(crate) struct Bounds {
     pub(crate) idle_timeout: Duration,
     /// The longest body of a request in bytes, where there is a limit.
     pub(crate) request_body_limit: Option<u64>,
+    /// The longest body in bytes that is read whole because a signature is over it.
+    pub(crate) signed_body_limit: u64,
 }
 
 /// The proxy. It is the service of a [`Listener`](crate::listen::Listener).
@@ -105,6 +112,8 @@ pub(crate) struct Proxy {
     bounds: Bounds,
     clients: Clients,
     judge: Arc<Judge>,
+    replays: Replays,
+    held: Arc<Held>,
 }
 
 /// What was decided of a request.
@@ -114,6 +123,13 @@ struct Decided {
     service: Option<Arc<Service>>,
     /// The head as the gate got it, should the call fail; empty where it could not be packed.
     head: Box<[u8]>,
+}
+
+/// What the gate's answer comes to.
+struct Answered {
+    ruling: Ruling,
+    /// As in [`Decided`].
+    service: Option<Arc<Service>>,
 }
 
 /// What is kept of a request until it is known whether the call fails.
@@ -133,7 +149,22 @@ impl Proxy {
             wiring;
         let clients = Clients::new(clients)?;
         let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
-        Ok(Arc::new(Proxy { engine, routing, journal, failures, reports, issuing, metrics, bounds, clients, judge }))
+        let replays = Replays::new(replays::MAX_ENTRIES);
+        let held = Held::new(signed::MAX_HELD_BYTES, metrics.clone());
+        Ok(Arc::new(Proxy {
+            engine,
+            routing,
+            journal,
+            failures,
+            reports,
+            issuing,
+            metrics,
+            bounds,
+            clients,
+            judge,
+            replays,
+            held,
+        }))
     }
 
     /// The service of one connection.
@@ -157,12 +188,21 @@ impl Proxy {
 
     async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Outgoing> {
         let (parts, body) = request.into_parts();
-        let decided = self.decide(&parts, peer);
+        let (decided, body) = self.decide(&parts, peer, body).await;
         if let (Some(issuing), Some(service)) = (&self.issuing, &decided.service)
             && let Some(own) = service.own(parts.uri.path())
         {
-            let at = (own, Arc::clone(service));
-            let response = self.own(issuing, at, decided, peer, (parts, body)).await;
+            let response = match body {
+                RequestBody::Coming(body) => {
+                    let at = (own, Arc::clone(service));
+                    self.own(issuing, at, decided, peer, (parts, body)).await
+                }
+                // Nothing here is signed.
+                RequestBody::Whole(_) | RequestBody::Gone(_) => {
+                    let recorded = self.record_outcome(&decided.outcome);
+                    respond::problem(StatusCode::BAD_REQUEST, "bad_body", recorded)
+                }
+            };
             self.metrics.responded(response.status());
             return response;
         }
@@ -180,6 +220,9 @@ impl Proxy {
             }
             (Err(denial), Some(service)) if is_report(&denial, &service, &parts) => {
                 let recorded = self.record(denial.cause().number(), denial.packed());
+                let RequestBody::Coming(body) = body else {
+                    return respond::problem(StatusCode::BAD_REQUEST, "bad_body", recorded);
+                };
                 let (status, code) = self.reports.take(peer.address, body).await;
                 if status.is_success() { respond::accepted(recorded) } else { respond::problem(status, code, recorded) }
             }
@@ -193,35 +236,110 @@ impl Proxy {
         response
     }
 
-    /// Asks the gate, and turns its answer into what can be acted on.
-    fn decide(&self, parts: &Parts, peer: &Peer) -> Decided {
+    /// Asks the gate until it is known what is to be done: once, or again with the digest of the body.
+    async fn decide(&self, parts: &Parts, peer: &Peer, body: Incoming) -> (Decided, RequestBody) {
+        let bodiless = body.is_end_stream();
+        let (asked, head) = match self.ask_first(parts, peer, bodiless) {
+            Ok(asked) => asked,
+            Err(reason) => {
+                let denied = Decided { outcome: Err(Denial::of(reason)), service: None, head: Box::default() };
+                return (denied, RequestBody::Coming(body));
+            }
+        };
+        let Answered { ruling, service } = asked;
+        let (need, decision) = match ruling {
+            Ruling::Permitted(permit) => {
+                return (Decided { outcome: Ok(permit), service, head }, RequestBody::Coming(body));
+            }
+            Ruling::Denied(denial) => {
+                return (Decided { outcome: Err(denial), service, head }, RequestBody::Coming(body));
+            }
+            Ruling::Seen => {
+                let outcome = Err(self.replayed(&head, None));
+                return (Decided { outcome, service, head }, RequestBody::Coming(body));
+            }
+            Ruling::NeedBody(need, decision) => (need, decision),
+        };
+        let fault = |fault| Err(Denial::of_body(fault, &decision));
+        if bodiless {
+            // The gate knows that there is none, so that it asks for it breaks the contract.
+            let outcome = fault(HostFault::NeedBody);
+            return (Decided { outcome, service, head }, RequestBody::Coming(body));
+        }
+        let cap = u64::from(need.cap_bytes).min(self.bounds.signed_body_limit);
+        let cap = cap.min(self.bounds.request_body_limit.unwrap_or(u64::MAX));
+        let (whole, digest) = match signed::read(body, need, cap, self.bounds.idle_timeout, &self.held).await {
+            Ok(read) => read,
+            Err(why) => {
+                let gone = RequestBody::Gone("it was not read to its end for its signature");
+                return (Decided { outcome: fault(why), service, head }, gone);
+            }
+        };
+        self.metrics.signed_body();
+        let Answered { ruling, service } = self.ask(&head, Some(&digest));
+        let outcome = match ruling {
+            Ruling::Permitted(permit) => Ok(permit),
+            Ruling::Denied(denial) => Err(denial),
+            Ruling::NeedBody(_, decision) => Err(Denial::of_body(HostFault::NeedBody, &decision)),
+            Ruling::Seen => Err(self.replayed(&head, Some(&digest))),
+        };
+        (Decided { outcome, service, head }, RequestBody::Whole(whole))
+    }
+
+    /// Asks the gate of a request whose body is none of its business.
+    fn decide_head(&self, parts: &Parts, peer: &Peer) -> Result<Permit, Denial> {
+        let (answered, head) = self.ask_first(parts, peer, false).map_err(Denial::of)?;
+        match answered.ruling {
+            Ruling::Permitted(permit) => Ok(permit),
+            Ruling::Denied(denial) => Err(denial),
+            Ruling::NeedBody(_, decision) => Err(Denial::of_body(HostFault::NeedBody, &decision)),
+            Ruling::Seen => Err(self.replayed(&head, None)),
+        }
+    }
+
+    /// Asks the gate of a request of which nothing but the head is known.
+    fn ask_first(&self, parts: &Parts, peer: &Peer, bodiless: bool) -> Result<(Answered, Box<[u8]>), Reason> {
         thread_local! {
             static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        let denied = |reason| Decided { outcome: Err(Denial::of(reason)), service: None, head: Box::default() };
         PACKED.with_borrow_mut(|packed| {
-            if let Err(reason) = head::pack(parts, peer, packed) {
-                return denied(reason);
-            }
-            let began = Instant::now();
-            let answer = self.engine.decide(Question::new(packed, clock::now()));
-            self.metrics.decided(began);
-            let service = match &answer {
-                Ok(decision) => {
-                    let details = decision.details();
-                    let service = self.routing.load().service(details.facts.service).cloned();
-                    if service.is_none() && !details.facts.service.is_empty() {
-                        // The admin API is a service of the same policy. Here it must look like none at all, whatever
-                        // the gate says of the request.
-                        let outcome = Err(Denial::instead(Reason::ServiceUnknown, decision));
-                        return Decided { outcome, service: None, head: packed.as_slice().into() };
-                    }
-                    service
-                }
-                Err(_) => None,
-            };
-            Decided { outcome: enforce(answer), service, head: packed.as_slice().into() }
+            head::pack(parts, peer, bodiless, packed)?;
+            Ok((self.ask(packed, None), packed.as_slice().into()))
         })
+    }
+
+    /// Asks the gate, and turns its answer into what is to be done.
+    fn ask(&self, head: &[u8], body_digest: Option<&[u8]>) -> Answered {
+        let (began, now) = (Instant::now(), clock::now());
+        let answer = self.engine.decide(Question { body_digest, ..Question::new(head, now) });
+        self.metrics.decided(began);
+        let service = match &answer {
+            Ok(decision) => {
+                let details = decision.details();
+                let service = self.routing.load().service(details.facts.service).cloned();
+                if service.is_none() && !details.facts.service.is_empty() {
+                    // The admin API is a service of the same policy. Here it must look like none at all, whatever
+                    // the gate says of the request.
+                    let ruling = Ruling::Denied(Denial::instead(Reason::ServiceUnknown, decision));
+                    return Answered { ruling, service: None };
+                }
+                service
+            }
+            Err(_) => None,
+        };
+        let is_once = answer.as_ref().is_ok_and(|decision| !decision.details().obligations.is_empty());
+        let ruling = rule(answer, &self.replays, now);
+        if is_once {
+            self.metrics.replays_are(self.replays.len());
+        }
+        Answered { ruling, service }
+    }
+
+    /// The denial of a request that was accepted before.
+    fn replayed(&self, head: &[u8], body_digest: Option<&[u8]>) -> Denial {
+        self.metrics.replay_refused();
+        let seen = Some(ReplayAnswer::Seen);
+        refuse_replay(self.engine.decide(Question { body_digest, replay: seen, ..Question::new(head, clock::now()) }))
     }
 
     fn denied(&self, denial: &Denial, service: Option<&Service>, parts: &Parts) -> (Response<Outgoing>, DecisionId) {
@@ -237,7 +355,7 @@ impl Proxy {
     }
 
     /// Takes note of a denied request, with its body where its sender is known. The answer does not wait for that.
-    fn failed(&self, denial: &Denial, asked: &Asked, parts: &Parts, body: Incoming, response: &Response<Outgoing>) {
+    fn failed(&self, denial: &Denial, asked: &Asked, parts: &Parts, body: RequestBody, response: &Response<Outgoing>) {
         if response.status().is_success() {
             return;
         }
@@ -247,7 +365,7 @@ impl Proxy {
             return;
         };
         let answer = response.body().kept();
-        if body.is_end_stream() {
+        if body.is_empty() {
             failed.end(WireBody::Empty, answer);
         } else if !failed.is_proven() {
             failed.end(WireBody::Unread("nobody has proven who sent it"), answer);
@@ -255,7 +373,11 @@ impl Proxy {
             // Reading would ask the client for what is denied (RFC 9110 section 10.1.1).
             failed.end(WireBody::Unread("the client waited to be asked for it"), answer);
         } else {
-            failed.end_after(body, answer);
+            match body {
+                RequestBody::Coming(body) => failed.end_after(body, answer),
+                RequestBody::Whole(whole) => failed.end(whole.kept(MAX_KEPT_BODY_BYTES), answer),
+                RequestBody::Gone(why) => failed.end(WireBody::Unread(why), answer),
+            }
         }
     }
 

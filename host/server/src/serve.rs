@@ -34,6 +34,8 @@ use crate::{Exit, clock, failures, leaked, master_key, tls};
 
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
+/// How often it is looked whether the keys of another day are needed. Tomorrow's are there twelve hours before.
+const SHEETS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often old decisions are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
 /// How often keys of access tokens are looked at.
@@ -211,7 +213,11 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         journal: journal.clone(),
         failures,
         metrics: metrics.clone(),
-        bounds: Bounds { idle_timeout: config.proxy.idle_timeout, request_body_limit: config.proxy.request_body_limit },
+        bounds: Bounds {
+            idle_timeout: config.proxy.idle_timeout,
+            request_body_limit: config.proxy.request_body_limit,
+            signed_body_limit: config.proxy.signed_body_limit,
+        },
         clients: ClientSettings {
             connect_timeout: config.proxy.upstream_connect_timeout,
             idle_timeout: config.proxy.idle_timeout,
@@ -235,6 +241,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     }
     tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
     let reported = tokio::spawn(inbox.work(Arc::clone(&control)));
+    tokio::spawn(keep_sheets(Arc::clone(&control)));
     tokio::spawn(prune(Arc::clone(&control), config.decisions.keep));
     let noted = Arc::clone(&refusals);
     let issued = tokio::spawn(issues.work(move |counted| noted.note_token(&counted)));
@@ -359,6 +366,17 @@ async fn keep_current(control: Arc<Control>, metrics: Metrics) {
         metrics.policy(revision, clock::now().as_secs());
         if let Err(error) = control.compact().await {
             tracing::error!(%error, "the policy could not be compacted");
+        }
+    }
+}
+
+/// Gives the gate the day keys of signers as days come.
+async fn keep_sheets(control: Arc<Control>) {
+    let mut ticks = tokio::time::interval(SHEETS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = control.keep_sheets().await {
+            tracing::error!(%error, "the keys by which signatures are checked could not be derived");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Records of decisions: facts only, kept in blocks, bounded by size.
 
+use portcullis_model::answer::Details;
+
 /// One decision, as the proxy accepted it before it acted on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DecisionRecord {
@@ -41,20 +43,27 @@ pub enum Which {
     Denied,
     /// Those with one of these reasons; 0 is an allow.
     Reasons(Vec<u16>),
+    /// Those of which something was observed that would have been a denial if it were enforced.
+    Observed,
 }
 
 impl Which {
-    pub(crate) fn admits(&self, reason: u16) -> bool {
+    pub(crate) fn admits(&self, record: &DecisionRecord) -> bool {
         match self {
             Which::All => true,
-            Which::Denied => reason != 0,
-            Which::Reasons(reasons) => reasons.contains(&reason),
+            Which::Denied => record.reason != 0,
+            Which::Reasons(reasons) => reasons.contains(&record.reason),
+            Which::Observed => Details::unpack(&record.details).is_ok_and(|details| !details.observed.is_empty()),
         }
     }
 
     /// Whether an allow is certainly not asked for.
     pub(crate) fn is_without_allows(&self) -> bool {
-        !self.admits(0)
+        match self {
+            Which::All | Which::Observed => false,
+            Which::Denied => true,
+            Which::Reasons(reasons) => !reasons.contains(&0),
+        }
     }
 }
 

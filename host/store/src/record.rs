@@ -209,6 +209,19 @@ pub struct ClientTerms {
     pub audiences: Vec<String>,
 }
 
+/// A credential that signs requests, as far as its day keys are derived from it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// The credential.
+    pub credential: Id,
+    /// The profile that it signs by.
+    pub profile: Id,
+    /// Its place in the key sheets.
+    pub slot: u32,
+    /// Its secret, sealed.
+    pub sealed_secret: Vec<u8>,
+}
+
 /// A digest that a credential has or had.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TakenDigest {

@@ -16,6 +16,7 @@ mod open;
 mod read;
 mod rows;
 mod sealed;
+mod signers;
 mod snapshot;
 mod tokens;
 mod usage;

@@ -7,61 +7,20 @@ use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{CreatorRule, Credential, CredentialState, Role, SecretVersion, UserState};
 use portcullis_model::time::{Expiry, UnixTime};
-use portcullis_store::{CredentialFilter, CredentialRecord, GroupKind, Paging, Stored, Write};
+use portcullis_store::{CredentialRecord, GroupKind, Stored, Write};
 use serde_json::json;
 
 use super::transitions::{self, Step};
-use super::{Faults, KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, Situation, missing, require_confirmed};
+use super::{Faults, KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, Situation, missing, require_confirmed};
 use crate::change::{Issued, Plan};
-use crate::command::{
-    Confirmation, KeyRef, NewManagementKey, NewTenantKey, NewWorkspaceKey, Rotation, TenantKeyEdit, key_name,
-};
-use crate::error::{CommandError, Failed, Refused};
+use crate::command::{Confirmation, KeyRef, NewManagementKey, NewTenantKey, Rotation, TenantKeyEdit, key_name};
+use crate::error::{CommandError, Refused};
 use crate::secret::{self, NewKey};
 
 /// How often an id is drawn until one is free. With ten million credentials the first fails once in 20 million times.
 pub(super) const ID_ATTEMPTS: usize = 8;
 /// The longest that an earlier secret goes on working beside the new one, in seconds: 30 days (REQUIREMENTS P2).
 pub const MAX_OVERLAP_S: u32 = 30 * 86_400;
-
-pub(super) async fn create_workspace(
-    s: &Situation<'_>,
-    tenant: &Id,
-    new: &NewWorkspaceKey,
-) -> Result<Plan, CommandError> {
-    let mut faults = Faults::default();
-    faults.text("name", &new.name, (0, MAX_NAME_CHARS));
-    faults.end()?;
-    if *tenant == crate::system_tenant() {
-        let what = "the system tenant is administered with management keys and has no workspace".to_owned();
-        return Err(Refused::State { code: "built_in", what }.into());
-    }
-    let mut writes = Vec::new();
-    let filter = CredentialFilter {
-        state: Some(CredentialState::Active),
-        ..CredentialFilter::all(tenant.clone(), Kind::Workspace)
-    };
-    let active = s.control.store.credentials(&filter, Paging { after: None, limit: 1 }).await?.items.pop();
-    let replaces = active.as_ref().map(|stored| stored.record.credential.id.clone());
-    if let Some(stored) = active {
-        let consequence =
-            format!("the active pair `{}` is dead at once, and its clients are denied", stored.record.credential.id);
-        require_confirmed(new.confirmation, consequence)?;
-        writes.push(Write::PutCredential(revoked(stored.record)));
-    }
-    let id = free_id(s).await?;
-    let key = secret::new_key(&id);
-    let signing_secret = secret::new_signing_secret();
-    let sealer = &s.control.sealer;
-    let mut record = record(s, credential(tenant, id.clone(), Kind::Workspace, &key), &new.name, "");
-    record.sealed_key = Some(sealer.seal(&key.key, &sealed_place(&id, "key")).map_err(Failed::from)?);
-    record.sealed_secret = Some(sealer.seal(&signing_secret, &sealed_place(&id, "secret")).map_err(Failed::from)?);
-    writes.push(Write::PutCredential(record.clone()));
-    let details = json!({ "name": new.name, "replaces": replaces });
-    let record = s.stored(record, s.now);
-    let issued = Issued { key: key.key, signing_secret: Some(signing_secret), record };
-    Ok(Plan { object: Some(id), issued: Some(issued), ..Plan::new(writes, details) })
-}
 
 pub(super) async fn create_tenant(s: &Situation<'_>, tenant: &Id, new: &NewTenantKey) -> Result<Plan, CommandError> {
     let mut faults = Faults::default();
@@ -321,9 +280,10 @@ pub(super) fn issue(stored: Stored<CredentialRecord>, key: NewKey, details: serd
     Plan { object, issued, ..Plan::new(writes, details) }
 }
 
-/// A dead key keeps no secret that could be opened.
+/// A dead key keeps no secret that could be opened, and no place for one in the key sheets.
 pub(crate) fn revoked(mut record: CredentialRecord) -> CredentialRecord {
     record.credential.state = CredentialState::Revoked;
+    record.credential.secrets.iter_mut().for_each(|secret| secret.signing_slot = None);
     record.sealed_key = None;
     record.sealed_secret = None;
     record

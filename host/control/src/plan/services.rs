@@ -1,7 +1,7 @@
 //! Services, their catalogues, and what holds for the whole installation. For superusers alone.
 
 use portcullis_model::id::{EndpointRef, Id};
-use portcullis_model::source::{Endpoint, HostPattern, Installation, Service};
+use portcullis_model::source::{Endpoint, HostPattern, Installation, Presentation, Service};
 use portcullis_store::{CatalogueMark, Delivery, ServiceRecord, Stored, Write};
 use serde_json::json;
 
@@ -52,7 +52,7 @@ pub(super) async fn create(s: &Situation<'_>, new: &NewService) -> Result<Plan, 
     {
         return Err(Refused::field("tenant", format!("there is no tenant `{tenant}`")).into());
     }
-    check(&new.name, &new.hosts, &new.delivery)?;
+    check(&new.name, &new.hosts, &new.accept, &new.delivery)?;
     let service = Service {
         id: new.id.clone(),
         hosts: new.hosts.clone(),
@@ -96,7 +96,7 @@ pub(super) async fn edit(s: &Situation<'_>, id: &Id, edit: &ServiceEdit) -> Resu
         record.delivery.clone_from(delivery);
         details.insert("upstream".to_owned(), json!(delivery.upstream));
     }
-    check(&record.name, &record.service.hosts, &record.delivery)?;
+    check(&record.name, &record.service.hosts, &record.service.accept, &record.delivery)?;
     if edit.accept.is_some() || edit.delivery.is_some() {
         check_token_endpoint(&record.service, &record.delivery)?;
     }
@@ -200,7 +200,7 @@ async fn find(s: &Situation<'_>, id: &Id) -> Result<Stored<ServiceRecord>, Comma
     Ok(s.control.store.service(id).await?.ok_or_else(|| missing("service", id))?)
 }
 
-fn check(name: &str, hosts: &[HostPattern], delivery: &Delivery) -> Result<(), Refused> {
+fn check(name: &str, hosts: &[HostPattern], accept: &[Presentation], delivery: &Delivery) -> Result<(), Refused> {
     let mut faults = Faults::default();
     faults.text("name", name, (0, MAX_NAME_CHARS));
     faults.list("hosts", hosts);
@@ -213,6 +213,11 @@ fn check(name: &str, hosts: &[HostPattern], delivery: &Delivery) -> Result<(), R
         if is_reserved {
             faults.add(format!("hosts[{index}]"), format!("`{}` is reserved for the admin API", host.as_str()));
         }
+    }
+    for (index, _) in accept.iter().enumerate().filter(|(_, given)| given.client.is_some()) {
+        // With a reserved prefix the service has a token endpoint, and this comes with it.
+        let what = "`client` is for token endpoints, which services have by their `reserved_prefix`: leave it out";
+        faults.add(format!("accept[{index}].client"), what);
     }
     if let Err(what) = crate::delivery::check(delivery) {
         faults.add("upstream", what);

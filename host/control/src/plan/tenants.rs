@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
-use portcullis_model::source::{Application, CredentialState, EndpointSettings, Module, SignatureMode};
+use portcullis_model::source::{Application, CredentialState, EndpointSettings, Module, ReplayMode, SignatureMode};
 use portcullis_store::{
     ApplicationRecord, CredentialFilter, MAX_PAGE, Paging, Stored, TenantRecord, TenantRules, Write,
 };
@@ -126,7 +126,11 @@ pub(super) async fn put_settings(s: &Situation<'_>, tenant: &Id, wanted: &Settin
     }
     let needed = [
         (!wanted.ip_ranges.is_empty(), Module::IpFilter, "ip_filter"),
-        (wanted.signature != SignatureMode::Off, Module::SignatureCheck, "signature_check"),
+        (
+            wanted.signature != SignatureMode::Off || wanted.replay != ReplayMode::Auto,
+            Module::SignatureCheck,
+            "signature_check",
+        ),
     ];
     for (is_used, module, name) in needed {
         if is_used && !record.modules.contains(&module) {
@@ -141,8 +145,8 @@ pub(super) async fn put_settings(s: &Situation<'_>, tenant: &Id, wanted: &Settin
     let mut ip_ranges = wanted.ip_ranges.clone();
     ip_ranges.sort_unstable();
     ip_ranges.dedup();
-    let details = json!({ "ip_ranges": ip_ranges, "signature": wanted.signature });
-    let settings = EndpointSettings { endpoint, ip_ranges, signature: wanted.signature, replay: Default::default() };
+    let details = json!({ "ip_ranges": ip_ranges, "signature": wanted.signature, "replay": wanted.replay });
+    let settings = EndpointSettings { endpoint, ip_ranges, signature: wanted.signature, replay: wanted.replay };
     Ok(Plan::new(vec![Write::PutSettings { tenant: tenant.clone(), settings }], details))
 }
 

@@ -6,7 +6,7 @@ use portcullis_control::Caller;
 use portcullis_model::address::Cidr;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::method::Methods;
-use portcullis_model::source::{EndpointSettings, HostPattern, SignatureMode};
+use portcullis_model::source::{EndpointSettings, HostPattern, ReplayMode, SignatureMode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -38,6 +38,8 @@ pub(super) struct Browsed {
     ip_ranges: Vec<Cidr>,
     #[schemars(with = "schema::SignatureMode")]
     signature: SignatureMode,
+    #[schemars(with = "schema::ReplayMode")]
+    replay: ReplayMode,
 }
 
 pub(super) async fn endpoints(
@@ -52,12 +54,13 @@ pub(super) async fn endpoints(
         for endpoint in service.endpoints {
             let name = EndpointRef { service: service.id.clone(), endpoint: endpoint.id };
             let set = settings.iter().map(|stored| &stored.record).find(|set| set.endpoint == name);
-            let EndpointSettings { ip_ranges, signature, .. } = set.cloned().unwrap_or_else(|| EndpointSettings {
-                endpoint: name.clone(),
-                ip_ranges: Vec::new(),
-                signature: SignatureMode::Off,
-                replay: Default::default(),
-            });
+            let EndpointSettings { ip_ranges, signature, replay, .. } =
+                set.cloned().unwrap_or_else(|| EndpointSettings {
+                    endpoint: name.clone(),
+                    ip_ranges: Vec::new(),
+                    signature: SignatureMode::Off,
+                    replay: ReplayMode::Auto,
+                });
             items.push(Browsed {
                 endpoint: name,
                 name: endpoint.name,
@@ -72,6 +75,7 @@ pub(super) async fn endpoints(
                 audience: endpoint.audience,
                 ip_ranges,
                 signature,
+                replay,
             });
         }
     }

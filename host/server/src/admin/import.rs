@@ -1,15 +1,19 @@
-//! `/v1/tenants/{tenant}/tenant-keys/import`: keys of another system, by their digests.
+//! `/v1/tenants/{tenant}/tenant-keys/import`: keys of another system, by their digests; and
+//! `/v1/tenants/{tenant}/workspace-keys/import`: the pair of a key id and a secret, sealed at once.
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use portcullis_control::{Caller, Command, Existing, ImportKeys, Imported, ImportedKey};
-use portcullis_model::credential::SecretDigest;
+use portcullis_control::{Caller, Command, Existing, ImportKeys, ImportPair, Imported, ImportedKey, ImportedSecret};
+use portcullis_model::credential::{Kind, SecretDigest};
 use portcullis_model::id::Id;
 use portcullis_model::time::Expiry;
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::extract::{At, Body};
+use super::answer::{Created, Uncached, created};
+use super::extract::{At, Body, confirmation};
+use super::keys;
 use super::lines::{Lines, ranges};
 use super::problem::Problem;
 use super::{Api, schema};
@@ -66,6 +70,53 @@ struct KeyView {
     #[schemars(with = "schema::Id")]
     id: Id,
     already_there: bool,
+}
+
+/// A key id and its secret to be imported.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ImportedPairBody")]
+pub(super) struct PairBody {
+    #[serde(default)]
+    name: String,
+    /// The id by which signatures name the key.
+    #[schemars(with = "String")]
+    key_id: SecretString,
+    /// The secret that requests are signed with.
+    #[schemars(with = "String")]
+    secret: SecretString,
+    /// The signature profile: the only one there is where it is left out.
+    #[schemars(with = "Option<schema::Id>")]
+    profile: Option<Id>,
+    /// Whether it is proven by signatures alone. Where it is not, whoever knows the key id has a key.
+    #[serde(default = "yes")]
+    signed_only: bool,
+    #[serde(default)]
+    confirm: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(super) async fn import_pair(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(tenant): At<Id>,
+    Body(body): Body<PairBody>,
+) -> Result<Uncached<Created<keys::KeyView>>, Problem> {
+    let new = ImportPair {
+        name: body.name,
+        key_id: ImportedSecret(body.key_id),
+        secret: ImportedSecret(body.secret),
+        profile: body.profile,
+        signed_only: body.signed_only,
+        confirmation: confirmation(body.confirm),
+    };
+    let done = api.order(&caller, None, Command::ImportPair(tenant.clone(), new)).await?;
+    let (changed, key) = keys::made(&api, &caller, (&tenant, Kind::Workspace), &done).await?;
+    let at = format!("/v1/tenants/{tenant}/workspace-keys/{}", done.object);
+    Ok(Uncached(created(done.repetition, changed, at, key)))
 }
 
 pub(super) async fn import(

@@ -13,7 +13,7 @@ use portcullis_control::{
 };
 use portcullis_model::address::Cidr;
 use portcullis_model::credential::Kind;
-use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::source::{CreatorRule, CredentialState, SecretVersion};
 use portcullis_model::time::{Expiry, UnixTime};
 use schemars::JsonSchema;
@@ -76,6 +76,13 @@ pub(super) struct KeyView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::CreatorRule>")]
     creator_rule: Option<CreatorRule>,
+    /// Workspace keys: the profile by which its requests are signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::Id>")]
+    signature_profile: Option<Id>,
+    /// Workspace keys: whether it is proven by signatures alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_only: Option<bool>,
     /// When it was made, as RFC 3339.
     created_at: String,
     created_by: Option<String>,
@@ -210,6 +217,8 @@ impl KeyView {
             applications: of(Kind::Management).then_some(credential.applications),
             creator: credential.creator,
             creator_rule: of(Kind::Management).then_some(credential.creator_rule),
+            signed_only: of(Kind::Workspace).then_some(credential.signed_only),
+            signature_profile: credential.signature_profile,
             created_at: stored.created.to_string(),
             created_by: Some(who(&created_by)),
             changed: stored.changed.0,
@@ -305,6 +314,12 @@ impl From<ExpirationName> for Expiration {
 pub(super) struct WorkspaceBody {
     #[serde(default)]
     name: String,
+    /// The signature profile by which its requests are signed: the only one there is where it is left out.
+    #[schemars(with = "Option<schema::Id>")]
+    profile: Option<Id>,
+    /// Whether it is proven by signatures alone. Its key is then the id of a pair and nothing more.
+    #[serde(default)]
+    signed_only: bool,
     #[serde(default)]
     confirm: bool,
 }
@@ -430,7 +445,12 @@ pub(super) async fn create_workspace(
     At(tenant): At<Id>,
     Creation(body, idempotency): Creation<WorkspaceBody>,
 ) -> Result<Uncached<Created<KeyView>>, Problem> {
-    let new = NewWorkspaceKey { name: body.name, confirmation: confirmation(body.confirm) };
+    let new = NewWorkspaceKey {
+        name: body.name,
+        profile: body.profile,
+        signed_only: body.signed_only,
+        confirmation: confirmation(body.confirm),
+    };
     let done = api.create(&caller, None, idempotency, Command::CreateWorkspaceKey(tenant.clone(), new)).await?;
     issued(&api, &caller, (&tenant, Kind::Workspace), done).await
 }
@@ -546,6 +566,20 @@ pub(super) async fn delete(
     let key = KeyRef { tenant, kind: Kind::Management, id };
     api.order(&caller, if_match, Command::DeleteKey(key, confirm.confirmation())).await?;
     Ok(Removed)
+}
+
+/// A key that a command has made, without its secrets.
+pub(super) async fn made(
+    api: &Api,
+    caller: &Caller,
+    (tenant, kind): (&Id, Kind),
+    done: &Done,
+) -> Result<(Revision, KeyView), Problem> {
+    let missing = || Refused::NotFound { kind: key_name(kind), id: done.object.clone() };
+    let id: Id = done.object.parse().map_err(|_| missing())?;
+    let view = api.control.tenant_view(caller, tenant).await?;
+    let stored = view.key(kind, &id).await?;
+    Ok((stored.changed, KeyView::of(stored, api.control.now(), &view.tenant().record.rules)))
 }
 
 /// The answer with the secret that was made. A rotation answers like a creation: there is a new key at that place. A

@@ -69,13 +69,16 @@ impl DecisionView {
     }
 }
 
-/// `?denied=true&reason=NAME&after=ID&limit=N`.
+/// `?denied=true&observed=true&reason=NAME&after=ID&limit=N`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DecisionQuery {
     /// Denials alone.
     #[serde(default)]
     denied: bool,
+    /// Those alone of which something was observed that enforcing would have denied.
+    #[serde(default)]
+    observed: bool,
     /// Denials of this reason alone, by its name.
     reason: Option<String>,
     /// `next` of the page before.
@@ -97,10 +100,14 @@ fn asked(query: &DecisionQuery) -> Result<(DecisionFilter, u32), Problem> {
         Problem::invalid(vec![portcullis_control::FieldFault { field: field.to_owned(), what }])
     };
     let limit = paging(None, query.limit)?.limit;
-    let which = match (&query.reason, query.denied) {
-        (None, false) => Which::All,
-        (None, true) => Which::Denied,
-        (Some(name), _) => {
+    let which = match (&query.reason, query.denied, query.observed) {
+        (None, false, false) => Which::All,
+        (None, true, false) => Which::Denied,
+        (None, false, true) => Which::Observed,
+        (None, true, true) | (Some(_), _, true) => {
+            return Err(invalid("observed", "it is asked for alone: leave `denied` and `reason` out".to_owned()));
+        }
+        (Some(name), _, false) => {
             let reason = Reason::ALL.iter().find(|reason| reason.name() == name);
             let reason = reason.ok_or_else(|| invalid("reason", format!("there is no reason `{name}`")))?;
             Which::Reasons(vec![reason.number()])

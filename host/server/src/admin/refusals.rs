@@ -92,7 +92,7 @@ impl Refusals {
             Some((tenant, credential)) => (tenant, Some(credential)),
             None => (system.clone(), None),
         };
-        let code = denial.public_code().as_str();
+        let code = denial.code();
         let mut noted = self.noted();
         noted.turn(at, system);
         if !noted.count(Source { tenant: tenant.clone(), address, code, of: CALLS }) {

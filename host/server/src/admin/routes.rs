@@ -11,12 +11,15 @@ use portcullis_model::id::Id;
 
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
-use super::{Api, audit, browse, client_ip, error_log, import, keys, own, people, records, services, tenants, tokens};
+use super::{
+    Api, audit, browse, client_ip, error_log, import, keys, own, people, profiles, records, services, tenants, tokens,
+};
 use crate::leaked;
 
 /// All of them.
 pub(super) fn routes() -> Routes {
     let routes = installation(Routes::new());
+    let routes = of_profiles(routes);
     let routes = of_tenants(routes);
     let routes = of_persons(routes);
     let routes = records(routes);
@@ -68,6 +71,26 @@ fn installation(routes: Routes) -> Routes {
         .get(endpoint, "showEndpoint", "Show an endpoint", services::endpoint)
         .put(endpoint, "putEndpoint", "Put an endpoint, new or in place of the one there", services::put_endpoint)
         .delete(endpoint, "deleteEndpoint", "Take an endpoint out of its service", services::remove_endpoint)
+}
+
+fn of_profiles(routes: Routes) -> Routes {
+    let (profiles, profile) = ("/v1/signature-profiles", "/v1/signature-profiles/{profile}");
+    routes
+        .get(profiles, "listSignatureProfiles", "List the ways in which requests are signed", profiles::list)
+        .get(profile, "showSignatureProfile", "Show a signature profile", profiles::get)
+        .put(
+            profile,
+            "putSignatureProfile",
+            "Put a signature profile, new or in place of the one there\nWhat keys are derived from stays as long as keys \
+             sign by it.",
+            profiles::put,
+        )
+        .delete(
+            profile,
+            "deleteSignatureProfile",
+            "Remove a signature profile that no service accepts and no key signs by",
+            profiles::remove,
+        )
 }
 
 fn of_tenants(routes: Routes) -> Routes {
@@ -293,13 +316,21 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
         Kind::Workspace | Kind::Client | Kind::Personal | Kind::Session => routes,
     };
     match kind {
-        Kind::Workspace => routes.post(
-            &all,
-            "createWorkspaceKey",
-            "Make a pair of a key and a signing secret\nThe pair that the tenant has is dead at once. Both are in this \
-             answer; the secret in no other.",
-            keys::create_workspace,
-        ),
+        Kind::Workspace => routes
+            .post(
+                &all,
+                "createWorkspaceKey",
+                "Make a pair of a key and a signing secret\nThe pair that the tenant has is dead at once. Both are in this \
+                 answer; the secret in no other.",
+                keys::create_workspace,
+            )
+            .post(
+                &format!("{all}/import"),
+                "importWorkspaceKey",
+                "Take over a pair of another system, by its key id and secret\nThe pair that the tenant has is dead at once. \
+                 Both are sealed, and the secret is in no answer.",
+                import::import_pair,
+            ),
         Kind::Tenant => routes
             .post(&all, "createTenantKey", "Make a tenant key\nIt is in this answer alone.", keys::create_tenant)
             .post(

@@ -118,6 +118,57 @@ pub(super) enum SignatureMode {
     Enforced,
 }
 
+/// Whether a signed request is accepted once only. `auto`: once where a nonce is signed.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum ReplayMode {
+    Auto,
+    Once,
+    Any,
+}
+
+/// The hash of a signature and of the body.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum SignatureHash {
+    Sha256,
+    Sha512,
+}
+
+/// How a request is written before it is signed.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum CanonicalForm {
+    Escher,
+    Antavo,
+    Aws,
+}
+
+/// One way to sign requests.
+#[derive(JsonSchema)]
+pub(super) struct SignatureProfile {
+    id: Id,
+    /// What the algorithm's name begins with: `ANTAVO` of `ANTAVO-HMAC-SHA256`.
+    algorithm_prefix: String,
+    /// The middle of the names of presigned parameters: `Antavo` of `X-Antavo-Signature`.
+    vendor_key: String,
+    hash: SignatureHash,
+    /// The header field of the signature.
+    auth_header: String,
+    /// The header field of the date.
+    date_header: String,
+    /// What the credential is confined to, such as `eu/api/antavo_request`.
+    credential_scope: String,
+    /// How far the date may be from the time, in seconds.
+    clock_skew_s: u32,
+    canonical_form: CanonicalForm,
+    /// The longest time that a presigned URL may be valid, in seconds; none is accepted where it is 0.
+    presigned_expires_s: u32,
+    /// The header field of a nonce. A request that signs one is accepted once.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    nonce_header: Option<String>,
+}
+
 /// What a user may do: everything in the installation, everything in the tenant, or what the user's group permits.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
@@ -169,7 +220,7 @@ pub(super) struct Permission {
     methods: Methods,
 }
 
-/// One way to present a credential. Exactly one of `header`, `parameter` and `scheme` is given.
+/// One way to present a credential. Exactly one of `header`, `parameter`, `scheme`, `signature` and `token` is given.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Presentation {
@@ -182,6 +233,12 @@ pub(super) struct Presentation {
     /// A scheme of `Authorization`, before the key.
     #[schemars(default, skip_serializing_if = "Option::is_none")]
     scheme: Option<String>,
+    /// A request signature by the profile of that id.
+    #[schemars(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<Id>,
+    /// A scheme of `Authorization`, before an access token.
+    #[schemars(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     /// The kinds of credential that may be presented so.
     kinds: Vec<Kind>,
 }

@@ -6,7 +6,7 @@ use portcullis_control::store::{ApplicationRecord, Stored, TenantRecord, TenantR
 use portcullis_control::{Caller, Command, NewApplication, NewTenant, RulesEdit, SettingsOf, TenantEdit};
 use portcullis_model::address::Cidr;
 use portcullis_model::id::{EndpointRef, Id};
-use portcullis_model::source::{EndpointSettings, Module, SignatureMode, TenantState, TokenRevocation};
+use portcullis_model::source::{EndpointSettings, Module, ReplayMode, SignatureMode, TenantState, TokenRevocation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -175,14 +175,16 @@ pub(super) struct SettingsView {
     ip_ranges: Vec<Cidr>,
     #[schemars(with = "schema::SignatureMode")]
     signature: SignatureMode,
+    #[schemars(with = "schema::ReplayMode")]
+    replay: ReplayMode,
     /// The revision that changed it last, which is its `ETag`.
     changed: u64,
 }
 
 impl SettingsView {
     fn of(stored: Stored<EndpointSettings>) -> Self {
-        let EndpointSettings { endpoint, ip_ranges, signature, replay: _ } = stored.record;
-        SettingsView { endpoint, ip_ranges, signature, changed: stored.changed.0 }
+        let EndpointSettings { endpoint, ip_ranges, signature, replay } = stored.record;
+        SettingsView { endpoint, ip_ranges, signature, replay, changed: stored.changed.0 }
     }
 }
 
@@ -195,6 +197,9 @@ pub(super) struct SettingsBody {
     #[serde(default)]
     #[schemars(with = "schema::SignatureMode")]
     signature: SignatureMode,
+    #[serde(default)]
+    #[schemars(with = "schema::ReplayMode")]
+    replay: ReplayMode,
 }
 
 /// `?entry=RANGE`: a range has a slash, which no path of ours may.
@@ -235,6 +240,7 @@ pub(super) async fn put_settings(
         endpoint: EndpointRef { service: service.clone(), endpoint: endpoint.clone() },
         ip_ranges: ranges("ip_ranges", body.ip_ranges)?,
         signature: body.signature,
+        replay: body.replay,
     };
     state.order(&caller, if_match, Command::PutSettings(tenant.clone(), settings)).await?;
     get_settings(state, Extension(caller), At((tenant, service, endpoint))).await

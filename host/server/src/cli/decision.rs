@@ -37,6 +37,9 @@ enum Command {
         /// Denials alone
         #[arg(long)]
         denied: bool,
+        /// Those alone of which something was observed that enforcing would have denied
+        #[arg(long, conflicts_with_all = ["denied", "reason"])]
+        observed: bool,
         /// Denials for this reason alone, such as credential-revoked
         #[arg(long, value_name = "NAME")]
         reason: Option<String>,
@@ -70,6 +73,7 @@ const LIST: &[Column] = &[
         None => vec![[at(decision, "/verdict"), at(decision, "/status")].concat().join(" ")],
     }),
     Column("reason", |decision| at(decision, "/reason")),
+    Column("observed", |decision| at(decision, "/observed")),
     Column("tenant", |decision| at(decision, "/facts/tenant")),
     Column("key", |decision| at(decision, "/facts/credential/id")),
     Column("client", |decision| at(decision, "/facts/client")),
@@ -138,10 +142,13 @@ fn page(decision: &Value) -> String {
 pub(super) fn run(args: &Args) -> Result<(), Error> {
     let session = Session::open(&args.common)?;
     match &args.command {
-        Command::List { denied, reason, tenant, pages } => {
+        Command::List { denied, observed, reason, tenant, pages } => {
             let mut call = Call::get(path(&folder(tenant.as_ref())));
             if *denied {
                 call = call.with("denied", true);
+            }
+            if *observed {
+                call = call.with("observed", true);
             }
             if let Some(reason) = reason {
                 call = call.with("reason", reason);

@@ -150,6 +150,7 @@ const BROWSE: &[Column] = &[
         if ranges.is_empty() { vec!["any".to_owned()] } else { ranges }
     }),
     Column("signature", |endpoint| at(endpoint, "/signature")),
+    Column("replay", |endpoint| at(endpoint, "/replay")),
 ];
 
 /// What is particular of an endpoint.

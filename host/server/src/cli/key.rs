@@ -1,6 +1,7 @@
 //! `portcullis key`: the life of keys.
 
 mod import;
+mod import_pair;
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ use super::confirm::{Consent, Question};
 use super::issued::{self, Outlets, Reserved};
 use super::table::{self, Column, at};
 use super::value::{Expiration, Ranges};
-use super::{Common, Listed, Pages, Session, body, put, value, with_filters};
+use super::{Common, Listed, Pages, Session, body, is_false, put, value, with_filters};
 use crate::client::{Answer, Call, ClientError, path};
 use crate::error::Error;
 use crate::input::Origin;
@@ -57,6 +58,7 @@ enum Command {
     },
     Create(Box<Create>),
     Import(import::Args),
+    ImportPair(import_pair::Args),
     Edit(Edit),
     Rotate(Rotate),
     /// End the earlier secret of a rotated key before its time
@@ -204,7 +206,7 @@ Examples:
   portcullis key create acme tenant --name Shop --group integration --ip-allow-file offices.txt
   portcullis key create acme management --name CI --expires 2027-01-01 \\
       --endpoint shop/settings --application web --key-out ci.key
-  portcullis key create acme workspace --key-out acme.key --secret-out acme.secret";
+  portcullis key create acme workspace --profile antavo --key-out acme.key --secret-out acme.secret";
 
 /// Create a key
 #[derive(clap::Args, Serialize)]
@@ -269,6 +271,14 @@ struct Create {
     #[serde(skip)]
     independent: bool,
 
+    /// The signature profile by which its requests are signed [default: the only one there is]
+    #[arg(long, value_name = "PROFILE", help_heading = "Workspace keys")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Id>,
+    /// It is proven by signatures alone: its key is the id of a pair and nothing more
+    #[arg(long, help_heading = "Workspace keys")]
+    #[serde(skip_serializing_if = "is_false")]
+    signed_only: bool,
     /// Write the signing secret to this new file, for its owner alone, instead of showing it
     #[arg(long, value_name = "FILE", help_heading = "Workspace keys")]
     #[serde(skip)]
@@ -307,6 +317,8 @@ impl Create {
             ("--creator", Kind::Management, self.creator.is_some()),
             ("--independent", Kind::Management, self.independent),
             ("--secret-out", Kind::Workspace, self.secret_out.is_some()),
+            ("--profile", Kind::Workspace, self.profile.is_some()),
+            ("--signed-only", Kind::Workspace, self.signed_only),
         ]
         .into_iter()
         .find(|(_, of, is_given)| *is_given && *of != self.kind)
@@ -432,6 +444,8 @@ const PAGE: &[Column] = &[
     Column("addresses", |key| any_where_empty(key, "/ip_allowlist")),
     Column("endpoints", |key| at(key, "/endpoints")),
     Column("applications", |key| any_where_empty(key, "/applications")),
+    Column("signs by", |key| at(key, "/signature_profile")),
+    Column("signed only", |key| at(key, "/signed_only")),
     Column("creator", |key| at(key, "/creator")),
     Column("creator rule", |key| at(key, "/creator_rule")),
     Column("created", |key| at(key, "/created_at")),
@@ -479,6 +493,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         Command::Show { of, kind } => show(&session, of, *kind),
         Command::Create(new) => create(&session, new),
         Command::Import(args) => import::run(&session, args),
+        Command::ImportPair(args) => import_pair::run(&session, args),
         Command::Edit(edit) => {
             let mut change = body(edit);
             let Allow { ip_allow, ip_allow_file } = &edit.allow;

@@ -110,6 +110,7 @@ What is not given stays as it is; a list is replaced as a whole. The id, the pre
 Examples:
   portcullis service edit shop --upstream http://127.0.0.1:8090
   portcullis service edit shop --host api.shop.example --host api2.shop.example
+  portcullis service edit shop --accept signature:antavo=workspace --accept header:X-API-Key=tenant
   portcullis service edit shop --no-preflight";
 
 /// Change a service
@@ -159,7 +160,7 @@ struct Rest {
     #[arg(long, value_name = "PATH")]
     #[serde(skip_serializing_if = "Option::is_none")]
     reserved_prefix: Option<String>,
-    /// A place for keys, such as header:X-API-Key=tenant; also parameter:NAME=KIND and scheme:NAME=KIND
+    /// A place for keys, such as header:X-API-Key=tenant; also parameter:NAME=KIND, scheme:NAME=KIND, token:NAME=KIND and signature:PROFILE=workspace
     #[arg(long = "accept", value_name = "PLACE:NAME=KIND", value_parser = value::presentation)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     accept: Vec<Presentation>,
@@ -249,7 +250,7 @@ fn endpoints(service: &Value) -> &[Value] {
 
 fn accepts(places: &[Value]) -> Vec<String> {
     let place = |place: &Value| {
-        let named = ["header", "parameter", "scheme"]
+        let named = ["header", "parameter", "scheme", "signature", "token", "client"]
             .iter()
             .flat_map(|kind| at(place, &format!("/{kind}")).into_iter().map(move |name| format!("{kind}:{name}")));
         format!("{}={}", named.collect::<String>(), at(place, "/kinds").join(","))

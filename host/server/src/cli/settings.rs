@@ -84,13 +84,16 @@ enum Command {
 }
 
 const SET_HELP: &str = "\
-What is not given stays as it is; ranges are replaced as a whole. A file has one address or range a line, and faulty \
+What is not given stays as it is; ranges are replaced as a whole. A signed request may come again within the clock skew \
+unless it is accepted once; two requests that are the same and signed within one second bear one signature, so turn \
+`--replay once` on where clients sign a nonce or send nothing twice. A file has one address or range a line, and faulty \
 lines are told by their number. A range is an address or a CIDR; bits after the prefix are masked.
 
 Examples:
   portcullis settings set acme shop/events --ip-range 192.0.2.0/24,2001:db8::/32
   portcullis settings set acme shop/events --ip-ranges-file offices.txt
   portcullis settings set acme shop/events --signature observed
+  portcullis settings set acme shop/events --signature enforced --replay once
   portcullis settings set acme shop/events --any-address";
 
 /// Set address ranges or signatures for an endpoint
@@ -99,7 +102,7 @@ Examples:
     override_usage = "portcullis settings set [OPTIONS] TENANT SERVICE/ENDPOINT",
     after_long_help = SET_HELP
 )]
-#[group(id = "setting", required = true, multiple = true, args = ["ip_ranges", "ip_ranges_file", "any_address", "signature"])]
+#[group(id = "setting", required = true, multiple = true, args = ["ip_ranges", "ip_ranges_file", "any_address", "signature", "replay"])]
 struct Set {
     #[command(flatten)]
     of: Of,
@@ -115,6 +118,9 @@ struct Set {
     /// Whether requests must be signed
     #[arg(long, value_name = "MODE")]
     signature: Option<Signature>,
+    /// Whether a signed request is accepted once only
+    #[arg(long, value_name = "MODE")]
+    replay: Option<Replay>,
 }
 
 /// Whether requests must be signed.
@@ -129,6 +135,18 @@ enum Signature {
     Enforced,
 }
 
+/// Whether a signed request is accepted once only.
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Replay {
+    /// Once where a nonce is signed
+    Auto,
+    /// Once
+    Once,
+    /// As often as it comes
+    Any,
+}
+
 const COLUMNS: &[Column] = &[
     Column("endpoint", |settings| at(settings, "/endpoint")),
     Column("addresses", |settings| {
@@ -136,6 +154,7 @@ const COLUMNS: &[Column] = &[
         if ranges.is_empty() { vec!["any".to_owned()] } else { ranges }
     }),
     Column("signature", |settings| at(settings, "/signature")),
+    Column("replay", |settings| at(settings, "/replay")),
 ];
 
 /// Runs the command.
@@ -178,6 +197,10 @@ fn set(session: &Session, given: &Set) -> Result<(), Error> {
     let signature = given.signature.map(|mode| body(&mode)).or_else(|| now.body.pointer("/signature").cloned());
     if let Some(signature) = signature {
         put(&mut whole, "signature", signature);
+    }
+    let replay = given.replay.map(|mode| body(&mode)).or_else(|| now.body.pointer("/replay").cloned());
+    if let Some(replay) = replay {
+        put(&mut whole, "replay", replay);
     }
     let call = Call::put(given.of.path(), &whole).if_match(now.tag);
     session.change(&call, &format!("set `{}` for tenant `{}`", given.of.endpoint, given.of.tenant), COLUMNS)

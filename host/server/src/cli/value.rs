@@ -51,7 +51,7 @@ pub(super) fn permission(text: &str) -> Result<Permission, String> {
     Ok(Permission { endpoint, methods })
 }
 
-/// `header:NAME=KIND,..`, `parameter:NAME=KIND,..` or `scheme:NAME=KIND,..`.
+/// `header:NAME=KIND,..`, or with `parameter`, `scheme` or `token` and a name, or with `signature` and a profile.
 pub(super) fn presentation(text: &str) -> Result<Presentation, String> {
     let parts = text.split_once(':').and_then(|(place, rest)| Some((place, rest.split_once('=')?)));
     let Some((place, (name, kinds))) = parts else {
@@ -67,7 +67,12 @@ pub(super) fn presentation(text: &str) -> Result<Presentation, String> {
         "header" => Ok(Presentation { header: name, ..bare }),
         "parameter" => Ok(Presentation { parameter: name, ..bare }),
         "scheme" => Ok(Presentation { scheme: name, ..bare }),
-        _ => Err(format!("there is no place `{place}`: use header, parameter or scheme")),
+        "token" => Ok(Presentation { token: name, ..bare }),
+        "signature" => {
+            let profile = name.unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
+            Ok(Presentation { signature: Some(profile), ..bare })
+        }
+        _ => Err(format!("there is no place `{place}`: use header, parameter, scheme, signature or token")),
     }
 }
 
@@ -160,7 +165,17 @@ mod tests {
             r#"{"header":"X-Key","kinds":["tenant","workspace"]}"#
         );
         assert_eq!(shown("scheme:Key=management").unwrap(), r#"{"scheme":"Key","kinds":["management"]}"#);
-        for bad in ["X-Key", "header:X-Key", "header:X-Key=", "cookie:key=tenant", "header:X-Key=all"] {
+        assert_eq!(shown("signature:antavo=workspace").unwrap(), r#"{"signature":"antavo","kinds":["workspace"]}"#);
+        assert_eq!(shown("token:Bearer=client").unwrap(), r#"{"token":"Bearer","kinds":["client"]}"#);
+        for bad in [
+            "X-Key",
+            "signature:=workspace",
+            "client:Basic=client",
+            "header:X-Key",
+            "header:X-Key=",
+            "cookie:key=tenant",
+            "header:X-Key=all",
+        ] {
             assert!(presentation(bad).is_err(), "{bad}");
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::edit;
 use super::judge::Watched;
+use super::signed::{Share, Whole};
 use crate::failures::{Failed, Kept};
 use crate::metrics::UpstreamFailure;
 
@@ -161,7 +162,16 @@ impl Drop for Recording {
 }
 
 /// The body of a request on its way to an upstream.
-pub(super) struct Upload(Option<Uploading>);
+pub(super) struct Upload(Sending);
+
+enum Sending {
+    /// There is none.
+    Nothing,
+    /// It comes from the client.
+    Coming(Uploading),
+    /// It was read whole for its signature. The share of the memory is held until it is sent.
+    Whole(Option<Bytes>, Option<Share>),
+}
 
 struct Uploading {
     guarded: Guarded,
@@ -226,7 +236,7 @@ impl Progress {
 impl Upload {
     /// No body.
     pub(super) fn none() -> Self {
-        Upload(None)
+        Upload(Sending::Nothing)
     }
 
     /// A body of at most `limit` bytes, and where its progress can be seen. Its first `room` bytes are kept.
@@ -240,7 +250,16 @@ impl Upload {
         let progress = Arc::new(Progress { kept: Mutex::new(Kept::new(room)), ..Progress::default() });
         let guarded = Guarded::new(inner, idle, watched);
         let uploading = Uploading { guarded, left: limit, is_kept: room > 0, progress: Arc::clone(&progress) };
-        (Upload(Some(uploading)), progress)
+        (Upload(Sending::Coming(uploading)), progress)
+    }
+
+    /// A body that was read whole.
+    pub(super) fn whole(whole: Whole, room: usize) -> (Self, Arc<Progress>) {
+        let mut kept = Kept::new(room);
+        kept.add(&whole.bytes);
+        let progress = Progress { kept: Mutex::new(kept), ..Progress::default() };
+        progress.done.store(true, Ordering::Relaxed);
+        (Upload(Sending::Whole(Some(whole.bytes), Some(whole.share))), Arc::new(progress))
     }
 }
 
@@ -249,7 +268,17 @@ impl Body for Upload {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Some(uploading) = &mut self.0 else { return Poll::Ready(None) };
+        let uploading = match &mut self.0 {
+            Sending::Nothing => return Poll::Ready(None),
+            Sending::Coming(uploading) => uploading,
+            Sending::Whole(bytes, share) => {
+                let next = bytes.take();
+                if next.is_none() {
+                    *share = None;
+                }
+                return Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))));
+            }
+        };
         let polled = uploading.guarded.poll(cx);
         let polled = polled.map(|frame| frame.map(|frame| frame.and_then(|frame| uploading.count(frame))));
         match &polled {
@@ -261,11 +290,21 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|uploading| uploading.guarded.inner.is_end_stream())
+        match &self.0 {
+            Sending::Nothing => true,
+            Sending::Coming(uploading) => uploading.guarded.inner.is_end_stream(),
+            Sending::Whole(bytes, _) => bytes.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or(SizeHint::with_exact(0), |uploading| uploading.guarded.inner.size_hint())
+        match &self.0 {
+            Sending::Nothing => SizeHint::with_exact(0),
+            Sending::Coming(uploading) => uploading.guarded.inner.size_hint(),
+            Sending::Whole(bytes, _) => {
+                SizeHint::with_exact(bytes.as_ref().and_then(|bytes| u64::try_from(bytes.len()).ok()).unwrap_or(0))
+            }
+        }
     }
 }
 

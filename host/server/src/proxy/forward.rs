@@ -20,6 +20,7 @@ use super::head::Peer;
 use super::judge::Watched;
 use super::respond::{self, Failure};
 use super::routing::{Protocol, Service, Upstream};
+use super::signed::RequestBody;
 use super::{Asked, Proxy, tunnel};
 use crate::enforce::Permit;
 use crate::metrics::UpstreamFailure;
@@ -47,10 +48,10 @@ impl Proxy {
         service: Arc<Service>,
         peer: &Peer,
         parts: Parts,
-        body: Incoming,
+        body: RequestBody,
     ) -> Response<Outgoing> {
         let limit = self.bounds.request_body_limit.unwrap_or(u64::MAX);
-        let is_too_large = body.size_hint().lower() > limit;
+        let is_too_large = matches!(&body, RequestBody::Coming(body) if body.size_hint().lower() > limit);
         let watched = self.judge.watch(permit);
         if is_too_large {
             return self.fail(Failure::BodyTooLarge, &asked, &watched, WireBody::Unread("it is longer than the limit"));
@@ -99,7 +100,7 @@ impl Proxy {
         service: &Service,
         peer: &Peer,
         mut parts: Parts,
-        body: Incoming,
+        body: RequestBody,
         limit: u64,
     ) -> Result<Prepared, BadValue> {
         let details = watched.permit().details();
@@ -125,12 +126,21 @@ impl Proxy {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             parts.headers.insert(UPGRADE, switch.to.clone());
         }
-        let (upload, progress) = if body.is_end_stream() {
-            (Upload::none(), None)
-        } else {
-            let room = self.failures.room(&details.facts);
-            let (upload, progress) = Upload::new(body, self.bounds.idle_timeout, limit, room, Arc::clone(watched));
-            (upload, Some(progress))
+        let is_empty = body.is_empty();
+        let room = || self.failures.room(&details.facts);
+        let (upload, progress) = match body {
+            _ if is_empty => (Upload::none(), None),
+            RequestBody::Coming(body) => {
+                let (upload, progress) =
+                    Upload::new(body, self.bounds.idle_timeout, limit, room(), Arc::clone(watched));
+                (upload, Some(progress))
+            }
+            RequestBody::Whole(whole) => {
+                let (upload, progress) = Upload::whole(whole, room());
+                (upload, Some(progress))
+            }
+            // Nobody permits a request whose body could not be read.
+            RequestBody::Gone(_) => return Err(BadValue),
         };
         let mut request = Request::new(upload);
         *request.method_mut() = parts.method;

@@ -31,7 +31,7 @@ impl Peer {
 ///
 /// hyper cuts a fragment off the target before anybody sees it. What is decided is then the target without it, and so is
 /// what is forwarded.
-pub(super) fn pack(parts: &Parts, peer: &Peer, out: &mut Vec<u8>) -> Result<(), Reason> {
+pub(super) fn pack(parts: &Parts, peer: &Peer, bodiless: bool, out: &mut Vec<u8>) -> Result<(), Reason> {
     if !is_framed_once(&parts.headers) {
         return Err(Reason::HeaderMalformed);
     }
@@ -57,7 +57,7 @@ pub(super) fn pack(parts: &Parts, peer: &Peer, out: &mut Vec<u8>) -> Result<(), 
         authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
         target: target.as_bytes(),
         headers: &fields,
-        bodiless: false,
+        bodiless,
     }
     .pack_into(out)
     .map_err(Reason::from)

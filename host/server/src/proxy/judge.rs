@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
-use crate::enforce::{Permit, enforce};
+use crate::enforce::{Permit, still_allows};
 use crate::metrics::Metrics;
 
 /// How often streams are judged where no revision comes: by this much a stream may outlive its credential's expiry.
@@ -63,7 +63,7 @@ impl Watched {
                 () = sleep_until(next) => {}
             }
             next = Instant::now() + EXPIRY_INTERVAL;
-            if enforce(self.judge.engine.judge(&facts, clock::now())).is_err() {
+            if !still_allows(self.judge.engine.judge(&facts, clock::now())) {
                 self.judge.metrics.stream_cut();
                 return;
             }

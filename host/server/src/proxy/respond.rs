@@ -67,7 +67,7 @@ impl Failure {
 
 /// The answer to a denied request. All of one status and code have the same bytes, but for the decision's id.
 pub(crate) fn denied(denial: &Denial, decision: DecisionId) -> Response<Outgoing> {
-    let mut response = problem(denial.status(), denial.public_code().as_str(), decision);
+    let mut response = problem(denial.status(), denial.code(), decision);
     if !denial.challenge().is_empty()
         && let Ok(challenge) = HeaderValue::from_str(denial.challenge())
     {
@@ -75,7 +75,7 @@ pub(crate) fn denied(denial: &Denial, decision: DecisionId) -> Response<Outgoing
     }
     // A head that could be read in two ways may have ended elsewhere for somebody else (RFC 9112 section 6.3).
     let unreadable = [StatusCode::BAD_REQUEST, StatusCode::URI_TOO_LONG, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE];
-    if unreadable.contains(&response.status()) {
+    if unreadable.contains(&response.status()) || denial.ends_body() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

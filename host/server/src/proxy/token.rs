@@ -125,7 +125,7 @@ impl Proxy {
                 };
                 basic.set_sensitive(true);
                 parts.headers.insert(AUTHORIZATION, basic);
-                match self.decide(&parts, peer).outcome {
+                match self.decide_head(&parts, peer) {
                     Ok(permit) => permit,
                     Err(denial) => return self.failed_client(issuing, &denial, form.client_id.clone(), peer),
                 }
@@ -179,7 +179,7 @@ impl Proxy {
                     }
                 }
             }
-            match self.decide(parts, peer).outcome {
+            match self.decide_head(parts, peer) {
                 Ok(anew) => permit = anew,
                 Err(denial) => return self.failed_client(issuing, &denial, oauth::basic_id(&parts.headers), peer),
             }
@@ -216,7 +216,7 @@ impl Proxy {
         }
     }
 
-    fn record_outcome(&self, outcome: &Result<Permit, Denial>) -> DecisionId {
+    pub(super) fn record_outcome(&self, outcome: &Result<Permit, Denial>) -> DecisionId {
         match outcome {
             Ok(permit) => self.record(0, permit.packed()),
             Err(denial) => self.record(denial.cause().number(), denial.packed()),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::described::{Described, Operation};
 use crate::http::{Call, Message};
 use crate::server::eventually;
+use crate::signer::escher;
 use crate::world::{Admin, Key, World};
 
 /// What stands above the table.
@@ -93,6 +94,7 @@ struct Recorded {
 impl Recorded {
     fn make(world: &World) -> Recorded {
         let root = world.admin();
+        root.put("/v1/signature-profiles/ours", escher()).expect(200);
         let decision = |answer: &Message| answer.field("x-portcullis-decision").unwrap().to_owned();
         let stranger = decision(&world.events("ptc_nobody").expect(401));
         let body = json!({ "name": "Elsewhere", "group": "all", "ip_allowlist": ["192.0.2.0/24"] });
@@ -140,7 +142,9 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         format!("{folder}/{}", told["id"].as_str().unwrap())
     };
     let service = |n: u32| json!({ "id": format!("service-{n}"), "hosts": [format!("host-{n}.example")], "upstream": "http://127.0.0.1:9" });
-    let pair = json!({ "name": "Pair", "confirm": true });
+    let pair = json!({ "name": "Pair", "profile": "ours", "confirm": true });
+    let theirs = json!({ "key_id": format!("theirs-{n}"), "secret": "a secret of theirs", "profile": "ours" });
+    let profile = format!("/v1/signature-profiles/profile-{n}");
     let tenant_key = json!({ "name": "Made", "group": "all" });
     let management_key =
         json!({ "name": "Made", "expires": "2099-12-31", "endpoints": ["shop/events"], "creator": "eve" });
@@ -159,6 +163,13 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         "showSelf" => plain("/v1/self"),
         "showInstallation" => plain("/v1/installation"),
         "editInstallation" => with("/v1/installation", json!({ "clock_skew_s": 300 })),
+        "listSignatureProfiles" => plain("/v1/signature-profiles"),
+        "showSignatureProfile" => plain("/v1/signature-profiles/ours"),
+        "putSignatureProfile" => with("/v1/signature-profiles/ours", escher()),
+        "deleteSignatureProfile" => {
+            root.put(&profile, escher()).expect(200);
+            plain(&profile)
+        }
         "listServices" => plain("/v1/services"),
         "createService" => with("/v1/services", service(n)),
         "showService" => plain("/v1/services/shop"),
@@ -216,7 +227,12 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         "deleteEndpoint unconfirmed" => plain("/v1/services/shop/endpoints/events"),
         "createWorkspaceKey unconfirmed" => {
             made(&pairs, pair);
-            with(&pairs, json!({ "name": "Pair" }))
+            with(&pairs, json!({ "name": "Pair", "profile": "ours" }))
+        }
+        "importWorkspaceKey" => with(&format!("{pairs}/import"), merged(theirs, confirmed)),
+        "importWorkspaceKey unconfirmed" => {
+            made(&pairs, pair);
+            with(&format!("{pairs}/import"), theirs)
         }
         "revokeWorkspaceKey unconfirmed" => with(&format!("{}/revoke", made(&pairs, pair)), json!({})),
         "rotateTenantKey unconfirmed" => with(&format!("{}/rotate", made(&tenant_keys, tenant_key)), json!({})),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Call, Message};
 use crate::server::{Settings, files};
+use crate::signer::{Signer, escher};
 use crate::world::{Key, MANAGEMENT_KEYS, TENANT_KEYS, WORKSPACE_KEYS, World};
 
 /// A part of a secret this long is found where it should not be.
@@ -46,10 +47,25 @@ fn no_secret_is_where_it_should_not_be() {
             Key::of(&admin.post(&format!("{path}/{}/rotate", first.id), json!({ "confirm": true })).expect(201));
         keys.extend([parts.add(&first.key), parts.add(&rotated.key)]);
     }
-    for _ in 0..2 {
-        let pair = admin.post(WORKSPACE_KEYS, json!({ "name": "Pair", "confirm": true })).expect(201);
-        parts.add(pair.json()["signing_secret"].as_str().unwrap());
-        keys.push(parts.add(&Key::of(&pair).key));
+    // Pairs that sign, one of them of another system, with their signatures and what is wrong about them.
+    let theirs = parts.add("of-another-system_0123456789abcdefghij");
+    let their_secret = parts.add("a secret of another system: 0123456789abcdefghij");
+    let signer = world.signer(escher());
+    parts.add(&signer.secret);
+    keys.push(parts.add(&signer.key));
+    let pair = admin.post(WORKSPACE_KEYS, json!({ "name": "Pair", "confirm": true })).expect(201);
+    parts.add(pair.json()["signing_secret"].as_str().unwrap());
+    keys.push(parts.add(&Key::of(&pair).key));
+    let import = json!({ "key_id": theirs, "secret": their_secret, "confirm": true });
+    admin.post(&format!("{WORKSPACE_KEYS}/import"), import.clone()).expect(201);
+    admin.post(&format!("{WORKSPACE_KEYS}/import"), import).problem(422, "invalid");
+    let long = json!({ "key_id": "x", "secret": format!("{their_secret}{}", "x".repeat(300)) });
+    admin.post(&format!("{WORKSPACE_KEYS}/import"), long).problem(422, "invalid");
+    for (key, secret) in [(&theirs, &their_secret), (&theirs, &signer.secret), (&signer.key, &signer.secret)] {
+        let (profile, id) = (escher(), String::new());
+        let signer = Signer { profile, id, key: key.clone(), secret: secret.clone() };
+        signer.call("POST", "/events", &[], "hello").body("hello").send(world.server.proxy);
+        signer.call("POST", "/events", &[], "hello").body("other").send(world.server.proxy);
     }
     // A client, and a person with a code, a session and a personal key, regenerated.
     let told = |answer: &Message, field: &str| answer.json()[field].as_str().unwrap().to_owned();

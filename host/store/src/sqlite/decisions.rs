@@ -168,7 +168,7 @@ impl Listing<'_> {
             }
             return Ok(());
         };
-        let wanted = |record: &DecisionRecord| record.id < self.before && self.filter.which.admits(record.reason);
+        let wanted = |record: &DecisionRecord| record.id < self.before && self.filter.which.admits(record);
         let records = records(bytes)?.into_iter().filter(wanted);
         self.pending.extend(records.map(|record| (record.id, DecisionItem::Record(record))));
         Ok(())

@@ -47,6 +47,8 @@ fn expected(ids: &[u64], gaps: &[Gap], which: &Which) -> Vec<DecisionItem> {
         Which::All => true,
         Which::Denied => record.reason != 0,
         Which::Reasons(reasons) => reasons.contains(&record.reason),
+        // None of these has details.
+        Which::Observed => false,
     };
     let records = ids.iter().map(|id| record(*id)).filter(wanted).map(DecisionItem::Record);
     let mut items: Vec<_> = records.chain(gaps.iter().map(|gap| DecisionItem::Gap(*gap))).collect();

@@ -199,6 +199,7 @@ fn path_parameter(name: &str) -> Value {
         "user" => "The id of the user.",
         "key" => "The id of the key, never the key itself.",
         "kid" => "The id of the key of access tokens, as in `kid` of a token's header.",
+        "profile" => "The id of the signature profile.",
         "decision" => "The id of the decision, as in `X-Portcullis-Decision`.",
         "entry" => "The number of the entry.",
         _ => "",

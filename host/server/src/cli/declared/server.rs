@@ -95,7 +95,7 @@ pub(super) fn tenant(session: &Session, id: &Id, with_keys: bool) -> Result<Foun
     tenant.groups = Some(found.all::<Group>("group", "id", &groups, &["id", "name", "type", "permissions"])?);
     tenant.applications = Some(found.all::<Application>("application", "id", &applications, &["id", "name"])?);
     tenant.users = Some(found.all::<User>("user", "id", &users, &["id", "name", "role", "state", "group"])?);
-    let fields = ["endpoint", "ip_ranges", "signature"];
+    let fields = ["endpoint", "ip_ranges", "signature", "replay"];
     tenant.settings = Some(found.all::<EndpointSettings>("settings", "endpoint", &settings, &fields)?);
     let fields = [
         "id",

@@ -62,6 +62,7 @@ pub(super) struct Choice {
     pub(super) service: Service,
     pub(super) idle_timeout: Duration,
     pub(super) request_body_limit: Option<u64>,
+    pub(super) signed_body_limit: u64,
     pub(super) authorities: Option<std::path::PathBuf>,
     pub(super) queue: usize,
     pub(super) tls: Option<ServerConfig>,
@@ -78,7 +79,15 @@ impl Choice {
             reserved: None,
             preflight: None,
         };
-        Choice { service, idle_timeout: LONG, request_body_limit: None, authorities: None, queue: 1000, tls: None }
+        Choice {
+            service,
+            idle_timeout: LONG,
+            request_body_limit: None,
+            signed_body_limit: 8 << 20,
+            authorities: None,
+            queue: 1000,
+            tls: None,
+        }
     }
 
     pub(super) fn with_preflight(mut self, origins: &[&str]) -> Self {
@@ -103,7 +112,11 @@ impl Choice {
             issuing: None,
             failures: failures::channel(watch::channel(Arc::default()).1, metrics.clone()).0,
             metrics: metrics.clone(),
-            bounds: Bounds { idle_timeout: self.idle_timeout, request_body_limit: self.request_body_limit },
+            bounds: Bounds {
+                idle_timeout: self.idle_timeout,
+                request_body_limit: self.request_body_limit,
+                signed_body_limit: self.signed_body_limit,
+            },
             clients: ClientSettings {
                 connect_timeout: LONG,
                 idle_timeout: LONG,
