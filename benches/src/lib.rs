@@ -118,8 +118,38 @@ pub fn source(credentials: usize) -> Result<Source> {
     Ok(source)
 }
 
+/// An installation as [`source`], but of OAuth clients: as many, of the same ids, with one scope on the endpoint.
+pub fn clients(credentials: usize) -> Result<Source> {
+    let mut source = source(credentials)?;
+    for tenant in &mut source.tenants {
+        tenant.token_issuer = Some("https://api.shop.example".to_owned());
+    }
+    for endpoint in source.services.iter_mut().flat_map(|service| &mut service.endpoints) {
+        endpoint.scope = Some("orders.read".to_owned());
+    }
+    for credential in &mut source.credentials {
+        credential.kind = Kind::Client;
+        credential.group = None;
+        credential.ip_allowlist = Vec::new();
+    }
+    Ok(source)
+}
+
+/// The request of [`request`], with an access token in place of the key.
+pub fn bearer_request(token: &str) -> Result<Vec<u8>> {
+    packed(b"authorization", format!("Bearer {token}").as_bytes())
+}
+
 /// A packed request with 12 header fields, and where the key stands in it, so that it can be exchanged in place.
 pub fn request(key: &str) -> Result<(Vec<u8>, usize)> {
+    let packed = packed(b"x-api-key", key.as_bytes())?;
+    // The key is the last value of the buffer.
+    let at = packed.len() - key.len();
+    Ok((packed, at))
+}
+
+/// A packed request with 12 header fields, of which the last one is given.
+fn packed(name: &[u8], value: &[u8]) -> Result<Vec<u8>> {
     let headers: [(&[u8], &[u8]); 12] = [
         (b"host", b"api.shop.example"),
         (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0"),
@@ -132,7 +162,7 @@ pub fn request(key: &str) -> Result<(Vec<u8>, usize)> {
         (b"origin", b"https://www.shop.example"),
         (b"referer", b"https://www.shop.example/orders"),
         (b"x-request-id", b"0b9d4c1e-4a57-4b1c-9d43-6d6a5f0f7a11"),
-        (b"x-api-key", key.as_bytes()),
+        (name, value),
     ];
     let head = RequestHead {
         secure: true,
@@ -143,8 +173,5 @@ pub fn request(key: &str) -> Result<(Vec<u8>, usize)> {
         headers: &headers,
         bodiless: false,
     };
-    let packed = head.pack()?;
-    // The key is the last value of the buffer.
-    let at = packed.len() - key.len();
-    Ok((packed, at))
+    Ok(head.pack()?)
 }

@@ -8,7 +8,7 @@ mod setting;
 
 pub use case::{Case, Expectation, Place};
 pub use request::Request;
-pub use setting::{Built, Setting, engine};
+pub use setting::{Built, Setting, Signer, engine};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,6 +21,8 @@ use portcullis_model::source::Source;
 pub struct Corpus {
     /// The source documents by the stem of their file.
     pub policies: BTreeMap<String, Source>,
+    /// The secrets of signers, by the stem of the policy and then by slot.
+    pub signers: BTreeMap<String, BTreeMap<u32, Signer>>,
     /// The names of the captured requests' files.
     pub captures: BTreeSet<String>,
     /// Every case of every file, by file and in order.
@@ -41,6 +43,8 @@ impl Corpus {
             let source = Source::from_json(&read(&path)?).with_context(|| shown(&path))?;
             policies.insert(stem(&path)?, source);
         }
+        let signers = root.join("signers.json");
+        let signers = serde_json::from_slice(&read(&signers)?).with_context(|| shown(&signers))?;
         let folder = root.join("captures");
         let captures = files(&folder, "http")?.iter().map(|path| file_name(path)).collect::<Result<_>>()?;
         let mut cases = Vec::new();
@@ -64,7 +68,7 @@ impl Corpus {
             }
             counts.insert(file_name(&path)?, cases.len() - before);
         }
-        Ok(Corpus { policies, captures, cases, counts })
+        Ok(Corpus { policies, signers, captures, cases, counts })
     }
 
     /// What has to be loaded for a case.
@@ -83,7 +87,7 @@ impl Corpus {
         settings
     }
 
-    /// Every word of a request that looks like a key, over all cases: none may come back from the gate.
+    /// Every word of a request that looks like a key or a part of a token, over all cases: none may come back from the gate.
     #[must_use]
     pub fn keys(&self) -> BTreeSet<String> {
         let mut keys = BTreeSet::new();
@@ -92,7 +96,9 @@ impl Corpus {
             for text in values.chain([&case.request.target]) {
                 let text = String::from_utf8_lossy(text);
                 let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
-                keys.extend(words.filter(|word| word.starts_with("ptc_")).map(ToOwned::to_owned));
+                keys.extend(
+                    words.filter(|word| word.starts_with("ptc_") || word.starts_with("eyJ")).map(ToOwned::to_owned),
+                );
             }
         }
         keys

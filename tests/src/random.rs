@@ -348,6 +348,7 @@ pub fn request(choices: &mut Choices<'_>) -> Result<(Vec<u8>, UnixTime)> {
         authority,
         target: target(choices, &fields.query).into_bytes(),
         headers: fields.headers,
+        body_digest: None,
         capture: None,
     };
     let mut head = request.pack()?;

@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, ensure};
 use portcullis_engine::{Decision, Outcome as EngineOutcome, Request as EngineRequest};
 use portcullis_eval::{Gate, Input, Outcome, Recorder, Silent, Step};
 use portcullis_model::answer::Details;
-use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
 use portcullis_tests::corpus::{Case, Corpus, Setting, engine};
 
@@ -50,10 +49,19 @@ fn each_case<S>(
 }
 
 /// A native decision: the verdict and the packed details.
-fn decide(gate: &Gate, head: &[u8], now: UnixTime) -> (Verdict, Vec<u8>) {
+fn decide(gate: &Gate, head: &[u8], case: &Case) -> (Verdict, Vec<u8>) {
     let mut details = Vec::new();
-    let verdict = gate.decide(Input { head, now, body_digest: None, replay: None }, &mut Silent, &mut details);
+    let verdict = gate.decide(input(head, case), &mut Silent, &mut details);
     (verdict, details)
+}
+
+fn input<'a>(head: &'a [u8], case: &'a Case) -> Input<'a> {
+    Input { head, now: case.at, body_digest: case.request.body_digest.as_deref(), replay: case.replay }
+}
+
+fn asked<'a>(head: &'a [u8], case: &'a Case) -> EngineRequest<'a> {
+    let Input { head, now, body_digest, replay } = input(head, case);
+    EngineRequest { head, now, body_digest, replay }
 }
 
 fn packed(decision: &Decision) -> (Verdict, Vec<u8>) {
@@ -67,9 +75,9 @@ fn every_case_is_decided_as_expected_natively_and_in_the_component() -> Result<(
     let both = |setting: &Setting<'_>| Ok((setting.gate()?, setting.engine(&compiled())?));
     each_case(both, |(gate, engine), case| {
         let head = case.request.pack()?;
-        let (verdict, details) = decide(gate, &head, case.at);
+        let (verdict, details) = decide(gate, &head, case);
         case.expect.check(verdict, &Details::unpack(&details)?)?;
-        let decision = engine.decide(EngineRequest::new(&head, case.at))?;
+        let decision = engine.decide(asked(&head, case))?;
         ensure!(packed(&decision) == (verdict, details), "the component says {decision:?}");
         Ok(())
     })
@@ -141,7 +149,7 @@ fn a_caller_cannot_tell_one_401_from_another() -> Result<()> {
     let mut reasons = BTreeSet::new();
     let with_name = |setting: &Setting<'_>| Ok((setting.to_string(), setting.gate()?));
     each_case(with_name, |(setting, gate), case| {
-        let (verdict, details) = decide(gate, &case.request.pack()?, case.at);
+        let (verdict, details) = decide(gate, &case.request.pack()?, case);
         let details = Details::unpack(&details)?;
         let Verdict::Deny(reason) = verdict else { return Ok(()) };
         if reason.status() == 401 {
@@ -168,7 +176,7 @@ fn a_caller_cannot_tell_one_401_from_another() -> Result<()> {
 fn the_facts_of_a_proven_request_are_judged_as_it_was() -> Result<()> {
     let both = |setting: &Setting<'_>| Ok((setting.gate()?, setting.engine(&compiled())?));
     each_case(both, |(gate, engine), case| {
-        let (verdict, details) = decide(gate, &case.request.pack()?, case.at);
+        let (verdict, details) = decide(gate, &case.request.pack()?, case);
         let facts = Details::unpack(&details)?.facts;
         let mut judged = Vec::new();
         let judgement = gate.judge(&facts, case.at, &mut Silent, &mut judged);
@@ -193,16 +201,18 @@ fn an_explanation_agrees_and_holds_no_key() -> Result<()> {
     let both = |setting: &Setting<'_>| Ok((setting.gate()?, setting.engine(&compiled())?));
     each_case(both, |(gate, engine), case| {
         let head = case.request.pack()?;
-        let decided = decide(gate, &head, case.at);
+        // An explanation is of a request that comes for the first time.
+        let input = Input { replay: None, ..input(&head, case) };
+        let mut decided = (Verdict::Allow, Vec::new());
+        decided.0 = gate.decide(input, &mut Silent, &mut decided.1);
         let (mut recorder, mut details) = (Recorder::default(), Vec::new());
-        let input = Input { head: &head, now: case.at, body_digest: None, replay: None };
         let verdict = gate.decide(input, &mut recorder, &mut details);
         let steps = recorder.into_steps();
         ensure!((verdict, &details) == (decided.0, &decided.1), "explained it is {verdict:?}, decided {:?}", decided.0);
         let failed: Vec<_> = steps.iter().filter(|step| step.outcome == Outcome::Fail).collect();
         ensure!(failed.len() == usize::from(verdict != Verdict::Allow), "failed steps: {failed:?}");
 
-        let explanation = engine.explain(EngineRequest::new(&head, case.at))?;
+        let explanation = engine.explain(asked(&head, case))?;
         ensure!(packed(&explanation.decision) == decided, "the component explains {:?}", explanation.decision);
         let theirs: Vec<_> = explanation.steps.iter().map(|step| (step.check.as_str(), step.outcome)).collect();
         let ours: Vec<_> = steps.iter().map(|step| (step.check.as_str(), outcome(step))).collect();
@@ -237,7 +247,7 @@ fn deltas_lead_to_what_the_last_document_says() -> Result<()> {
     each_case(both, |(gate, from_scratch), case| {
         let Some(from_scratch) = from_scratch else { return Ok(()) };
         let head = case.request.pack()?;
-        let (moved, built) = (decide(gate, &head, case.at), decide(from_scratch, &head, case.at));
+        let (moved, built) = (decide(gate, &head, case), decide(from_scratch, &head, case));
         ensure!(moved == built, "after deltas {:?}, from scratch {:?}", moved.0, built.0);
         compared += usize::from(!case.deltas.is_empty());
         Ok(())
@@ -255,19 +265,19 @@ fn what_is_no_head_is_refused_and_nothing_breaks() -> Result<()> {
     let cuts = (0..head.len()).map(|end| head.get(..end).unwrap_or_default().to_vec());
     let longer = [head.as_slice(), b"x"].concat();
     for bytes in cuts.chain([longer]) {
-        let (verdict, details) = decide(&gate, &bytes, case.at);
+        let (verdict, details) = decide(&gate, &bytes, case);
         ensure!(verdict == Verdict::Deny(Reason::HeadMalformed), "{} bytes: {verdict:?}", bytes.len());
-        let decision = engine.decide(EngineRequest::new(&bytes, case.at))?;
+        let decision = engine.decide(asked(&bytes, case))?;
         ensure!(packed(&decision) == (verdict, details), "{} bytes: the component says {decision:?}", bytes.len());
     }
-    ensure!(engine.decide(EngineRequest::new(&head, case.at))?.verdict() == Verdict::Allow, "it still decides");
+    ensure!(engine.decide(asked(&head, case))?.verdict() == Verdict::Allow, "it still decides");
     Ok(())
 }
 
 /// A policy whose checksum holds and whose insides do not: every single word of it turned round, one after the other.
 #[test]
 fn a_policy_that_cannot_be_read_denies() -> Result<()> {
-    const HEADER_BYTES: usize = 152;
+    const HEADER_BYTES: usize = 160;
     const CHECKSUM: std::ops::Range<usize> = 8..16;
     let small = |case: &&Case| case.policy.as_deref() == Some("strict") && case.expect.verdict == Verdict::Allow;
     let case = CORPUS.cases.iter().find(small).context("no case of the smallest policy allows")?;
@@ -285,7 +295,7 @@ fn a_policy_that_cannot_be_read_denies() -> Result<()> {
             continue;
         }
         gate.confirm(case.at);
-        let (verdict, details) = decide(&gate, &head, case.at);
+        let (verdict, details) = decide(&gate, &head, case);
         if verdict == Verdict::Deny(Reason::PolicyUnreadable) {
             unreadable += 1;
             // The component is slower to load, and one in a few shows that it says the same.
@@ -293,7 +303,7 @@ fn a_policy_that_cannot_be_read_denies() -> Result<()> {
                 let engine = engine(&compiled())?;
                 engine.load(damaged.into())?;
                 engine.confirm(case.at);
-                let decision = engine.decide(EngineRequest::new(&head, case.at))?;
+                let decision = engine.decide(asked(&head, case))?;
                 ensure!(packed(&decision) == (verdict, details), "word {at}: the component says {decision:?}");
             }
         }

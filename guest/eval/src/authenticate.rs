@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::client_secret;
 use crate::normalise::Request;
+use crate::signature::{SignatureCheck, Signed};
 use crate::token::TokenCheck;
 use crate::trace::{Check, Outcome, Trace};
 
@@ -22,6 +23,8 @@ pub(crate) struct Verified<'p> {
     pub(crate) secret_version: u16,
     /// What an access token said, where one is the proof.
     pub(crate) token: Option<TokenFacts<'p>>,
+    /// The signature that is the proof, where one is. It may still wait for the body.
+    pub(crate) signed: Option<Signed<'p>>,
     /// How it was presented; nothing where recorded facts are judged.
     pub(crate) accept: Option<Accept<'p>>,
 }
@@ -33,13 +36,14 @@ pub(crate) fn authenticate<'p>(
     policy: &'p Policy,
     service: &Service<'p>,
     token: &'p TokenCheck<'p>,
+    signature: &SignatureCheck<'p>,
     trace: &mut impl Trace,
 ) -> Result<Verified<'p>, Reason> {
-    let Some(presented) = request.presented(service)? else { return Err(Reason::CredentialMissing) };
+    let Some(presented) = request.presented(service, policy)? else { return Err(Reason::CredentialMissing) };
     let (key, accept) = (&presented.key, presented.accept);
     let verified = match accept.place {
         Place::Header | Place::Parameter | Place::Scheme => plain_key(key, accept, policy, service),
-        Place::Signature => Err(Reason::SignatureMalformed),
+        Place::Signature => signature.credential(&presented, request, policy, service, trace),
         Place::Token => token.credential(key, accept, policy, service),
         Place::Client => client_secret::client(key, accept, policy, service),
     }?;
@@ -96,7 +100,7 @@ pub(crate) fn proven<'p>(
         return Err(Reason::CredentialForeign);
     }
     let (kind, secret_version) = (credential.kind()?, credential.version());
-    Ok(Verified { credential, tenant, kind, proof, secret_version, token: None, accept: Some(accept) })
+    Ok(Verified { credential, tenant, kind, proof, secret_version, token: None, signed: None, accept: Some(accept) })
 }
 
 fn place(accept: Accept<'_>) -> String {

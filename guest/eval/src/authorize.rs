@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use portcullis_model::facts::{Proof, SignatureState, TokenFacts};
 use portcullis_model::method::Method;
 use portcullis_model::policy::{
-    Creator, Endpoint, Grant, Matched, NoMatch, Ranges, Service, SignatureMode, TokenRevocation,
+    Creator, Endpoint, Grant, Matched, NoMatch, Ranges, ReplayMode, Service, SignatureMode, TokenRevocation,
 };
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::Reason;
@@ -31,6 +31,7 @@ pub(crate) struct Found<'p> {
     pub(crate) endpoint: Option<Endpoint<'p>>,
     pub(crate) application: &'p str,
     pub(crate) observed: Vec<Reason>,
+    pub(crate) replay: ReplayMode,
 }
 
 /// Goes through the checks in their order; the first that fails is the reason.
@@ -54,6 +55,7 @@ pub(crate) fn authorize<'p>(
     if let Grant::Tenant { allowlist, .. } = grant {
         address(allowlist, question.client, Check::KeyAddress, Reason::AddressNotInKey, trace)?;
     }
+    found.replay = settings.replay;
     signature(settings.signature, question.signature, &mut found.observed, trace)?;
     permission(question, &grant, &matched, trace)?;
     confinement(&grant, &matched, application, trace)
@@ -162,8 +164,8 @@ fn signature(
     trace: &mut impl Trace,
 ) -> Result<(), Reason> {
     match (mode, state) {
-        (SignatureMode::Off, _) => trace.step(Check::Signature, Outcome::Skip, || "not required".to_owned()),
         (_, SignatureState::Valid) => trace.step(Check::Signature, Outcome::Pass, || "valid".to_owned()),
+        (SignatureMode::Off, _) => trace.step(Check::Signature, Outcome::Skip, || "not required".to_owned()),
         (SignatureMode::Observed, _) => {
             observed.push(Reason::SignatureRequired);
             trace.step(Check::Signature, Outcome::Observed, || "absent; enforcing would deny".to_owned());

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
 use portcullis_model::answer::{Details, Place as Strip};
-use portcullis_model::facts::{CredentialFacts, Facts, Proof, ReplayAnswer};
+use portcullis_model::facts::{CredentialFacts, Facts, Proof, ReplayAnswer, SignatureState};
 use portcullis_model::head::{HeadFault, Packed};
 use portcullis_model::id::Revision;
 use portcullis_model::key_sheet::{Day, KeySheets, SheetError};
 use portcullis_model::method::Method;
-use portcullis_model::policy::{Accept, Counts, LoadError, Place, Policy, PreparedDelta, Service, Unreadable};
+use portcullis_model::policy::{
+    Accept, Counts, LoadError, Place, Policy, PreparedDelta, ReplayMode, Service, Unreadable,
+};
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
 
@@ -17,6 +19,7 @@ use crate::authenticate::{Verified, authenticate};
 use crate::authorize::{Found, Question, authorize};
 use crate::client;
 use crate::normalise::{Path, Request};
+use crate::signature::SignatureCheck;
 use crate::token::{self, TokenCheck, Tokens};
 use crate::trace::{Check, Outcome, Trace};
 
@@ -106,12 +109,22 @@ impl Gate {
             return decision.denied(reason, trace, out);
         }
         let token = TokenCheck::new(&self.tokens, input.now);
-        let verified = authenticate(&request, policy, &service, &token, trace);
+        let signature = SignatureCheck::new(&self.keys, input.now, input.body_digest);
+        let verified = authenticate(&request, policy, &service, &token, &signature, trace);
         decision.presented_token = token.presented();
         let verified = match verified {
             Ok(verified) => verified,
-            Err(reason) => return decision.denied(reason, trace, out),
+            Err(reason) => {
+                if signature.was_presented() {
+                    decision.details.facts.signature = SignatureState::Invalid;
+                }
+                return decision.denied(reason, trace, out);
+            }
         };
+        if verified.signed.is_some() {
+            // Where it still waits for the body, everything else is checked as if it held.
+            decision.details.facts.signature = SignatureState::Valid;
+        }
         decision.authorized(&service, &verified, &request.path, method, trace, out)
     }
 
@@ -268,7 +281,11 @@ impl<'d> Decision<'d> {
             secret_version: verified.secret_version,
         });
         self.details.facts.token = verified.token;
-        self.details.strip = verified.accept.map(strip).transpose()?;
+        self.details.strip = match (&verified.signed, verified.accept) {
+            (Some(signed), _) => Some(signed.place),
+            (None, Some(accept)) => Some(strip(accept)?),
+            (None, None) => None,
+        };
         Ok(())
     }
 
@@ -293,16 +310,59 @@ impl<'d> Decision<'d> {
         self.details.observed = found.observed;
         let endpoint = found.endpoint.map_or(Ok(""), |endpoint| endpoint.id());
         self.needed_scope = found.endpoint.and_then(|endpoint| endpoint.scope().ok());
-        match result.and_then(|()| Ok(endpoint?)) {
+        let pending = verified.signed.and_then(|signed| signed.pending);
+        if pending.is_some() {
+            // INVARIANT (facts-are-proven): nobody is, before the signature has been compared.
+            self.details.facts.signature = SignatureState::Unverified;
+            self.details.facts.credential = None;
+            self.details.facts.tenant = "";
+            self.details.strip = None;
+        }
+        let result = result.and_then(|()| {
+            let endpoint = endpoint?;
+            if pending.is_none() {
+                self.accept_once(verified, found.replay, endpoint)?;
+            }
+            Ok(endpoint)
+        });
+        match result {
             Ok(endpoint) => {
                 self.details.facts.endpoint = endpoint;
                 self.details.pack(out);
-                Verdict::Allow
+                pending.map_or(Verdict::Allow, Verdict::NeedBody)
             }
             Err(reason) => {
                 self.details.facts.endpoint = endpoint.unwrap_or_default();
                 self.denied(reason, trace, out)
             }
+        }
+    }
+
+    /// Sees to it that a signed request is accepted once, where that is asked for.
+    fn accept_once(&mut self, verified: &Verified<'d>, mode: ReplayMode, endpoint: &str) -> Result<(), Reason> {
+        let facts = &self.details.facts;
+        let has_nonce = match verified.signed {
+            Some(signed) => signed.has_nonce,
+            // Recorded facts: the cache was asked, or not.
+            None => facts.replay.is_some(),
+        };
+        let is_once = match mode {
+            ReplayMode::Auto => has_nonce,
+            ReplayMode::Once => true,
+            ReplayMode::Any => false,
+        };
+        if verified.proof != Proof::Signature || !is_once {
+            // What nobody had to ask is no fact.
+            self.details.facts.replay = None;
+            return Ok(());
+        }
+        match (facts.replay, verified.signed) {
+            (Some(ReplayAnswer::Seen), _) => Err(Reason::SignatureReplayed),
+            (None, Some(signed)) => {
+                self.details.obligations.push(signed.once(verified.credential.id()?, endpoint));
+                Ok(())
+            }
+            (Some(ReplayAnswer::Fresh), _) | (None, None) => Ok(()),
         }
     }
 
@@ -340,6 +400,7 @@ fn strip(accept: Accept<'_>) -> Result<Strip<'_>, Reason> {
     Ok(match accept.place {
         Place::Header => Strip::Header(accept.name()?),
         Place::Parameter => Strip::Parameter(accept.name()?),
+        // A signature tells itself where it stands.
         Place::Scheme | Place::Token | Place::Client | Place::Signature => Strip::Header("authorization"),
     })
 }
@@ -372,7 +433,16 @@ fn recorded<'p>(policy: &'p Policy, service: &Service<'p>, facts: &Facts<'p>) ->
         return Err(Reason::CredentialForeign);
     }
     let token = facts.token.filter(|_| proof == Proof::Token);
-    Ok(Verified { credential, tenant, kind: credential.kind()?, proof, secret_version, token, accept: None })
+    Ok(Verified {
+        credential,
+        tenant,
+        kind: credential.kind()?,
+        proof,
+        secret_version,
+        token,
+        signed: None,
+        accept: None,
+    })
 }
 
 fn client_detail(client: IpAddr, peer: IpAddr) -> String {

@@ -12,6 +12,7 @@ mod client;
 mod client_secret;
 mod gate;
 mod normalise;
+mod signature;
 mod token;
 mod trace;
 

@@ -8,8 +8,10 @@ use std::borrow::Cow;
 use portcullis_model::answer::RESERVED_HEADER_PREFIX;
 use portcullis_model::head::Packed;
 use portcullis_model::method::Method;
-use portcullis_model::policy::{Accept, MAX_ACCEPTED, MAX_SEGMENTS, Place, Service};
+use portcullis_model::policy::{Accept, MAX_ACCEPTED, MAX_SEGMENTS, Place, Policy, Service};
 use portcullis_model::verdict::Reason;
+
+use crate::signature;
 
 /// The longest method in bytes: it is one of the facts, which must fit an answer. The longest that is registered has 17.
 const MAX_METHOD_BYTES: usize = 32;
@@ -48,6 +50,8 @@ pub(crate) struct Hops {
 /// A credential as it was presented. Nothing is proven yet.
 pub(crate) struct Presented<'a, 'p> {
     pub(crate) accept: Accept<'p>,
+    /// Whether it is a signature in the URL.
+    pub(crate) is_presigned: bool,
     pub(crate) key: Cow<'a, [u8]>,
 }
 
@@ -76,6 +80,35 @@ impl<'a> Request<'a> {
         Method::from_name(self.method.as_bytes())
     }
 
+    /// Whether no body follows.
+    pub(crate) fn is_bodiless(&self) -> bool {
+        self.head.bodiless
+    }
+
+    /// The query as it came, without its question mark.
+    pub(crate) fn query(&self) -> Option<&'a str> {
+        self.query
+    }
+
+    /// The authority beside the Host field, where there is one.
+    pub(crate) fn authority(&self) -> Option<&'a [u8]> {
+        self.head.authority
+    }
+
+    /// The values of a signed header field, in order of arrival. The name is in lower case.
+    ///
+    /// # Errors
+    /// Where a field has that name but for underscores, which many servers turn into hyphens.
+    pub(crate) fn fields(&self, name: &[u8]) -> Result<Vec<&'a [u8]>, Reason> {
+        let mut values = Vec::with_capacity(1);
+        for (field, value) in self.head.headers() {
+            if named(field, name)? {
+                values.push(value);
+            }
+        }
+        Ok(values)
+    }
+
     /// The values of a header field, in order of arrival. The name is given in lower case.
     pub(crate) fn values(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         let found: Vec<_> =
@@ -85,7 +118,11 @@ impl<'a> Request<'a> {
 
     /// The one credential that the service accepts from this request, if there is one.
     #[inline(always)]
-    pub(crate) fn presented<'p>(&self, service: &Service<'p>) -> Result<Option<Presented<'a, 'p>>, Reason> {
+    pub(crate) fn presented<'p>(
+        &self,
+        service: &Service<'p>,
+        policy: &'p Policy,
+    ) -> Result<Option<Presented<'a, 'p>>, Reason> {
         let mut presented = None;
         let mut in_headers: [Option<Accept<'p>>; MAX_ACCEPTED] = [None; MAX_ACCEPTED];
         // Bit n: a field with a name of n bytes is looked for.
@@ -102,7 +139,10 @@ impl<'a> Request<'a> {
                 Place::Scheme | Place::Token | Place::Client => {
                     self.authorization.and_then(|value| after_scheme(value, accept.raw_name())).map(Cow::Borrowed)
                 }
-                Place::Signature => None,
+                Place::Signature => {
+                    self.signature(&mut presented, accept, policy)?;
+                    None
+                }
             };
             only_one(&mut presented, accept, key)?;
         }
@@ -117,22 +157,64 @@ impl<'a> Request<'a> {
             }
         }
         if self.connection {
-            self.connection_spares(service)?;
+            self.connection_spares(service, policy)?;
         }
         Ok(presented)
     }
 
     /// Refuses a Connection field that names a header field in which the service accepts a credential.
-    fn connection_spares(&self, service: &Service<'_>) -> Result<(), Reason> {
+    fn connection_spares(&self, service: &Service<'_>, policy: &Policy) -> Result<(), Reason> {
         for value in self.values("connection") {
             for accept in service.accepts()? {
                 let accept = accept?;
-                if accept.place == Place::Header && lists(value, accept.raw_name()) {
+                let names = match accept.place {
+                    Place::Header => [accept.raw_name(), b"", b""],
+                    Place::Signature => match policy.profile(accept.raw_name())? {
+                        Some(profile) => {
+                            [profile.auth_header, profile.date_header, profile.nonce_header].map(str::as_bytes)
+                        }
+                        None => continue,
+                    },
+                    Place::Parameter | Place::Scheme | Place::Token | Place::Client => continue,
+                };
+                if names.into_iter().any(|name| !name.is_empty() && lists(value, name)) {
                     return Err(Reason::ConnectionSecurity);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes a signature by a profile: from its header field, or from the URL.
+    fn signature<'p>(
+        &self,
+        presented: &mut Option<Presented<'a, 'p>>,
+        accept: Accept<'p>,
+        policy: &'p Policy,
+    ) -> Result<(), Reason> {
+        let Some(profile) = policy.profile(accept.raw_name())? else { return Ok(()) };
+        let mut in_header = None;
+        if profile.auth_header == "authorization" {
+            in_header = self.authorization.filter(|value| signature::is_for(value, &profile));
+        } else {
+            for value in self.fields(profile.auth_header.as_bytes())? {
+                once(&mut in_header, value, Reason::CredentialDoubled)?;
+            }
+        }
+        let is_presigned = match self.query {
+            Some(query) => signature::is_presigned(query, &profile)?,
+            None => false,
+        };
+        match (in_header, is_presigned) {
+            (Some(_), true) => Err(Reason::SignatureFormsTwo),
+            (Some(value), false) => only_one(presented, accept, Some(Cow::Borrowed(value))),
+            (None, true) => {
+                only_one(presented, accept, Some(Cow::Borrowed(b"")))?;
+                presented.iter_mut().for_each(|presented| presented.is_presigned = true);
+                Ok(())
+            }
+            (None, false) => Ok(()),
+        }
     }
 
     fn parameter_key(&self, name: &[u8]) -> Result<Option<Cow<'a, [u8]>>, Reason> {
@@ -399,7 +481,7 @@ fn only_one<'a, 'p>(
         (Some(first), Some(_)) if first.accept == accept => Err(Reason::CredentialDoubled),
         (Some(_), Some(_)) => Err(Reason::CredentialsTwo),
         (None, Some(key)) => {
-            *presented = Some(Presented { accept, key });
+            *presented = Some(Presented { accept, is_presigned: false, key });
             Ok(())
         }
     }

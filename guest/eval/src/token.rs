@@ -12,6 +12,8 @@ mod claims;
 mod compact;
 mod json;
 mod key;
+#[cfg(test)]
+mod vectors;
 
 use std::cell::{Cell, OnceCell};
 use std::sync::{Arc, Mutex};

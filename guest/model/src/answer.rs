@@ -42,6 +42,8 @@ pub enum Place<'a> {
     Header(&'a str),
     /// The query parameter of that name.
     Parameter(&'a str),
+    /// The query parameters of a presigned URL: of the vendor key `Antavo` those that begin with `X-Antavo-`.
+    Presigned(&'a str),
 }
 
 /// Something the host must do for an allow to count.
@@ -79,7 +81,7 @@ impl<'a> Details<'a> {
         .filter(|(_, value)| !value.is_empty())
     }
 
-    /// Packs the details. Layout, little-endian: the facts; the place (u8 0 none, 1 header, 2 parameter, then its name);
+    /// Packs the details. Layout, little-endian: the facts; the place (u8 0 none, 1 header, 2 parameter, 3 presigned, then its name);
     /// u8 number of observed reasons, each a u16; u8 number of obligations, each key \[32\] and until u64; the challenge.
     /// Texts stand behind u16 lengths.
     pub fn pack(&self, out: &mut Vec<u8>) {
@@ -88,6 +90,7 @@ impl<'a> Details<'a> {
             None => (0, ""),
             Some(Place::Header(name)) => (1, name),
             Some(Place::Parameter(name)) => (2, name),
+            Some(Place::Presigned(vendor)) => (3, vendor),
         };
         out.push(place);
         put_text(out, name);
@@ -124,6 +127,7 @@ impl<'a> Details<'a> {
             0 => None,
             1 => Some(Place::Header(name)),
             2 => Some(Place::Parameter(name)),
+            3 => Some(Place::Presigned(name)),
             _ => return Err(Unreadable),
         };
         let observed = (0..reader.u8()?)

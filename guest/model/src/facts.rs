@@ -95,6 +95,8 @@ pub enum SignatureState {
     Valid,
     /// One came and failed.
     Invalid,
+    /// One came, and the request was denied before the body was read that it covers. Nobody is proven by it.
+    Unverified,
 }
 
 /// What the host's replay cache said of the request's one-time key.
@@ -127,6 +129,7 @@ impl SignatureState {
             SignatureState::Absent => "absent",
             SignatureState::Valid => "valid",
             SignatureState::Invalid => "invalid",
+            SignatureState::Unverified => "unverified",
         }
     }
 }
@@ -177,6 +180,7 @@ impl<'a> Facts<'a> {
             SignatureState::Absent => 0,
             SignatureState::Valid => 1,
             SignatureState::Invalid => 2,
+            SignatureState::Unverified => 3,
         };
         let replay = match self.replay {
             None => 0,
@@ -241,6 +245,7 @@ impl<'a> Facts<'a> {
             0 => SignatureState::Absent,
             1 => SignatureState::Valid,
             2 => SignatureState::Invalid,
+            3 => SignatureState::Unverified,
             _ => return Err(Unreadable),
         };
         let replay = match replay {

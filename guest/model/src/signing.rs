@@ -33,6 +33,12 @@ pub struct Output {
 }
 
 impl Output {
+    /// What somebody else has computed: of a longer one the first 64 bytes count.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Output {
+        Output::new(bytes)
+    }
+
     fn new(of: &[u8]) -> Output {
         let mut bytes = [0; 64];
         bytes.iter_mut().zip(of).for_each(|(place, byte)| *place = *byte);

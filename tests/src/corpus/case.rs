@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use portcullis_model::answer::{Details, Place as Strip};
+use portcullis_model::facts::ReplayAnswer;
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
 use serde::Deserialize;
@@ -24,6 +25,8 @@ pub struct Case {
     pub confirmed: Option<UnixTime>,
     /// What is asked.
     pub request: Request,
+    /// What the host's replay cache said.
+    pub replay: Option<ReplayAnswer>,
     /// What must come of it.
     pub expect: Expectation,
 }
@@ -47,7 +50,15 @@ struct Written {
     at: String,
     confirmed: Option<String>,
     request: WrittenRequest,
+    replay: Option<Replay>,
     expect: WrittenExpectation,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Replay {
+    Fresh,
+    Seen,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +71,8 @@ struct WrittenExpectation {
     tenant: Option<String>,
     credential: Option<String>,
     version: Option<u16>,
+    signature: Option<String>,
+    once: Option<u8>,
     kind: Option<String>,
     endpoint: Option<String>,
     application: Option<String>,
@@ -77,6 +90,8 @@ pub enum Place {
     Header(String),
     /// A query parameter.
     Parameter(String),
+    /// The parameters of a presigned URL, by their vendor key.
+    Presigned(String),
 }
 
 /// The facts and edits that a case speaks of, each with the name it has there.
@@ -104,6 +119,10 @@ impl Case {
             at,
             confirmed,
             request: Request::read(written.request, captures)?,
+            replay: written.replay.map(|replay| match replay {
+                Replay::Fresh => ReplayAnswer::Fresh,
+                Replay::Seen => ReplayAnswer::Seen,
+            }),
             expect: Expectation::read(written.expect)?,
         })
     }
@@ -136,6 +155,8 @@ impl Expectation {
             ("tenant", written.tenant),
             ("credential", written.credential),
             ("version", written.version.map(|version| version.to_string())),
+            ("signature", written.signature),
+            ("once", written.once.map(|once| once.to_string())),
             ("kind", written.kind),
             ("endpoint", written.endpoint),
             ("application", written.application),
@@ -164,6 +185,7 @@ impl Expectation {
         let strip = details.strip.map(|place| match place {
             Strip::Header(name) => Place::Header(name.to_owned()),
             Strip::Parameter(name) => Place::Parameter(name.to_owned()),
+            Strip::Presigned(vendor) => Place::Presigned(vendor.to_owned()),
         });
         if self.fields.strip.is_some() && strip != self.fields.strip {
             differences.push(format!("expected to strip {:?}, found {strip:?}", self.fields.strip));
@@ -186,6 +208,8 @@ fn text(field: &str, details: &Details<'_>) -> Result<String> {
         "service" => facts.service.to_owned(),
         "tenant" => facts.tenant.to_owned(),
         "credential" => credential.map(|credential| credential.id.to_owned()).unwrap_or_default(),
+        "signature" => facts.signature.as_str().to_owned(),
+        "once" => details.obligations.len().to_string(),
         "version" => credential.map(|credential| credential.secret_version.to_string()).unwrap_or_default(),
         "kind" => credential.map(|credential| credential.kind.to_string()).unwrap_or_default(),
         "endpoint" => facts.endpoint.to_owned(),

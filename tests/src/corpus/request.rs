@@ -4,9 +4,13 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use portcullis_model::head::{MAX_HEADERS, RequestHead};
 use serde::Deserialize;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use crate::minter::minter;
 
 /// The connection's other end where a case names none.
 const USUAL_PEER: &str = "192.0.2.10";
@@ -25,6 +29,8 @@ pub struct Request {
     pub target: Vec<u8>,
     /// The header fields in order.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The SHA-256 of the body, as a host gives it that was asked for it; without one there is no body.
+    pub body_digest: Option<Vec<u8>>,
     /// The capture that it comes from.
     pub capture: Option<String>,
 }
@@ -40,6 +46,7 @@ pub(super) struct Written {
     secure: Option<bool>,
     peer: Option<IpAddr>,
     headers: Option<Vec<Header>>,
+    body: Option<Text>,
 }
 
 /// Bytes: a text, or parts one after the other.
@@ -56,6 +63,7 @@ enum Part {
     Plain(String),
     Repeated(RepeatedText),
     Bytes(Hex),
+    Token(SignedToken),
 }
 
 #[derive(Deserialize)]
@@ -70,6 +78,50 @@ struct RepeatedText {
 #[serde(deny_unknown_fields)]
 struct Hex {
     hex: String,
+}
+
+/// An access token, signed when the case is read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignedToken {
+    token: TokenParts,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenParts {
+    /// The key that signs, see [`minter`]. The header names it too, unless the case says otherwise.
+    key: String,
+    /// Members that the header has beside or in place of the usual ones; null takes one away.
+    #[serde(default)]
+    header: Map<String, Value>,
+    /// Claims likewise.
+    #[serde(default)]
+    claims: Map<String, Value>,
+}
+
+impl TokenParts {
+    fn sign(&self) -> Result<String> {
+        let minter = minter(&self.key)?;
+        // Issued five minutes before 2026-11-21T09:00:00Z, for twenty.
+        let usual = serde_json::json!({
+            "iss": "https://acme.shop.example", "sub": "cl-acme-01", "client_id": "cl-acme-01", "aud": ["shop"],
+            "scope": "events.read", "iat": 1_795_251_300, "exp": 1_795_252_500, "jti": "t-1", "secret_version": 1,
+        });
+        let with = |usual: Value, changes: &Map<String, Value>| {
+            let Value::Object(mut members) = usual else { return Map::new() };
+            for (name, value) in changes {
+                if value.is_null() {
+                    members.remove(name);
+                } else {
+                    members.insert(name.clone(), value.clone());
+                }
+            }
+            members
+        };
+        let (header, claims) = (with(minter.header(), &self.header), with(usual, &self.claims));
+        Ok(minter.sign(&Value::Object(header).to_string(), &Value::Object(claims).to_string()))
+    }
 }
 
 /// A header field, or one that stands several times.
@@ -114,6 +166,7 @@ impl Request {
             authority: written.authority.map(|authority| authority.bytes()).transpose()?,
             target: written.target.context("a request needs a `target`")?.bytes()?,
             headers,
+            body_digest: written.body.map(|body| Ok::<_, Error>(Sha256::digest(body.bytes()?).to_vec())).transpose()?,
             capture: None,
         })
     }
@@ -137,6 +190,7 @@ impl Request {
                 .iter()
                 .map(|field| (field.name.as_bytes().to_vec(), field.value.to_vec()))
                 .collect(),
+            body_digest: None,
             capture: Some(name.to_owned()),
         })
     }
@@ -155,7 +209,8 @@ impl Request {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        let mut out = vec![1, u8::from(self.secure) | (u8::from(self.authority.is_some()) << 1)];
+        let bodiless = u8::from(self.body_digest.is_none()) << 2;
+        let mut out = vec![1, u8::from(self.secure) | (u8::from(self.authority.is_some()) << 1) | bodiless];
         out.extend(u16::try_from(self.headers.len())?.to_le_bytes());
         out.extend(peer.octets());
         for text in [&self.method, authority, &self.target, &names] {
@@ -185,7 +240,7 @@ impl Request {
             authority: self.authority.as_deref(),
             target: &self.target,
             headers: &headers,
-            bodiless: false,
+            bodiless: self.body_digest.is_none(),
         };
         Ok(head.pack()?)
     }
@@ -218,6 +273,7 @@ impl Text {
                 Part::Plain(text) => bytes.extend_from_slice(text.as_bytes()),
                 Part::Repeated(RepeatedText { repeat, times }) => bytes.extend(repeat.repeat(*times).into_bytes()),
                 Part::Bytes(Hex { hex }) => bytes.extend(unhex(hex)?),
+                Part::Token(SignedToken { token }) => bytes.extend(token.sign()?.into_bytes()),
             }
         }
         Ok(bytes)

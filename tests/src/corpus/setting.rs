@@ -6,9 +6,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use portcullis_engine::{Config, Engine};
 use portcullis_eval::Gate;
+use portcullis_model::key_sheet::{self, Day};
 use portcullis_model::policy::{build, build_delta};
+use portcullis_model::signing::day_key;
 use portcullis_model::source::{Delta, Source};
 use portcullis_model::time::UnixTime;
+use serde::Deserialize;
 
 use super::{Case, Corpus};
 
@@ -30,7 +33,22 @@ pub struct Built {
     pub base: Option<Vec<u8>>,
     /// The deltas after it.
     pub deltas: Vec<Vec<u8>>,
+    /// The key sheets, in parts.
+    pub sheets: Vec<Vec<u8>>,
 }
+
+/// Who signs, and with what. Such secrets are in no policy.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signer {
+    /// The profile.
+    pub profile: String,
+    /// The secret.
+    pub secret: String,
+}
+
+/// The days whose key sheets are loaded: those around 2026-11-21, the day of most cases.
+const SHEET_DAYS: std::ops::RangeInclusive<u32> = 20_776..=20_779;
 
 impl<'c> Setting<'c> {
     pub(super) fn of(corpus: &'c Corpus, case: &'c Case) -> Self {
@@ -53,7 +71,23 @@ impl<'c> Setting<'c> {
         let documents = self.documents()?;
         let base = documents.first().map(|source| build(source)).transpose()?;
         let deltas = documents.array_windows().map(|[old, new]| Ok(build_delta(&Delta::between(old, new))?));
-        Ok(Built { base, deltas: deltas.collect::<Result<_>>()? })
+        Ok(Built { base, deltas: deltas.collect::<Result<_>>()?, sheets: self.sheets()? })
+    }
+
+    fn sheets(&self) -> Result<Vec<Vec<u8>>> {
+        let (Some(stem), Some(source)) = (self.policy, self.documents()?.first().copied()) else {
+            return Ok(Vec::new());
+        };
+        let mut sheets = Vec::new();
+        for (slot, signer) in self.corpus.signers.get(stem).into_iter().flatten() {
+            let profiles = &source.installation.signature_profiles;
+            let profile = profiles.iter().find(|profile| profile.id.as_str() == signer.profile);
+            let profile = profile.with_context(|| format!("`{stem}` has no profile `{}`", signer.profile))?;
+            for day in SHEET_DAYS.map(Day) {
+                sheets.push(key_sheet::encode(day, *slot, &[day_key(profile, signer.secret.as_bytes(), day)])?);
+            }
+        }
+        Ok(sheets)
     }
 
     /// A native gate in this setting.
@@ -62,9 +96,12 @@ impl<'c> Setting<'c> {
     /// Where something cannot be built or loaded.
     pub fn gate(&self) -> Result<Gate> {
         let mut gate = Gate::default();
-        let Built { base, deltas } = self.build()?;
+        let Built { base, deltas, sheets } = self.build()?;
         if let Some(base) = base {
             gate.load(base)?;
+        }
+        for sheet in sheets {
+            gate.load_keys(&sheet)?;
         }
         for delta in deltas {
             let revision = gate.check_delta(delta)?;
@@ -86,6 +123,9 @@ impl<'c> Setting<'c> {
         let Some(base) = documents.last().and_then(|source| build(source).ok()) else { return Ok(None) };
         let mut gate = Gate::default();
         gate.load(base)?;
+        for sheet in self.sheets()? {
+            gate.load_keys(&sheet)?;
+        }
         if let Some(confirmed) = self.confirmed {
             gate.confirm(confirmed);
         }
@@ -98,9 +138,12 @@ impl<'c> Setting<'c> {
     /// Where something cannot be built or loaded.
     pub fn engine(&self, cache: &Path) -> Result<Engine> {
         let engine = engine(cache)?;
-        let Built { base, deltas } = self.build()?;
+        let Built { base, deltas, sheets } = self.build()?;
         if let Some(base) = base {
             engine.load(base.into())?;
+        }
+        for sheet in sheets {
+            engine.load_keys(&sheet)?;
         }
         for delta in deltas {
             engine.apply(&delta)?;

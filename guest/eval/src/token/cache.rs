@@ -14,7 +14,7 @@ use super::key::Key;
 /// The most tokens that are kept.
 const MAX_ENTRIES: usize = 4096;
 /// Entries of a set; a token has its place in one of them.
-const WAYS: usize = 4;
+const WAYS: usize = 8;
 const SETS: usize = MAX_ENTRIES / WAYS;
 /// The most bytes that all of them take, with their claims.
 const MAX_BYTES: usize = 6 << 20;
@@ -36,6 +36,8 @@ pub(super) struct Cache {
 }
 
 struct Entry {
+    /// The bits of the signature by which it is found.
+    bits: u64,
     token: Box<[u8]>,
     key: Arc<Key>,
     claims: Arc<Claims>,
@@ -52,18 +54,20 @@ impl Cache {
     /// What is known of a token: the key that it was verified with, and its claims.
     pub(super) fn find(&mut self, token: &[u8]) -> Option<(Arc<Key>, Arc<Claims>)> {
         self.clock += 1;
-        let entry = self.sets.get_mut(place(token)?)?.iter_mut().flatten().find(|entry| same(&entry.token, token))?;
+        let bits = bits(token)?;
+        let set = self.sets.get_mut(place(bits)?)?;
+        let entry = set.iter_mut().flatten().find(|entry| entry.bits == bits && same(&entry.token, token))?;
         entry.used = self.clock;
         Some((Arc::clone(&entry.key), Arc::clone(&entry.claims)))
     }
 
     /// Keeps a token that has been verified.
     pub(super) fn keep(&mut self, token: &[u8], key: Arc<Key>, claims: Arc<Claims>) {
-        let Some(at) = place(token) else { return };
+        let Some((bits, at)) = bits(token).and_then(|bits| Some((bits, place(bits)?))) else { return };
         if self.sets.is_empty() {
             self.sets.resize_with(SETS, Default::default);
         }
-        let entry = Entry { token: token.into(), key, claims, used: self.clock };
+        let entry = Entry { bits, token: token.into(), key, claims, used: self.clock };
         let Some(set) = self.sets.get_mut(at) else { return };
         // The same token anew, a free place, or the one that was used longest ago.
         let rank = |place: &Option<Entry>| match place {
@@ -103,10 +107,14 @@ impl Cache {
     }
 }
 
-/// The set of a token, from bits of its signature. Only what was verified gets a place, so nobody but the issuer chooses.
-fn place(token: &[u8]) -> Option<usize> {
+/// Bits of a token's signature. Only what was verified gets a place, so nobody but the issuer chooses them.
+fn bits(token: &[u8]) -> Option<u64> {
     let start = token.len().checked_sub(BITS_FROM_END)?;
-    let bits = u64::from_le_bytes(*token.get(start..)?.first_chunk()?);
+    Some(u64::from_le_bytes(*token.get(start..)?.first_chunk()?))
+}
+
+/// The set of these bits.
+fn place(bits: u64) -> Option<usize> {
     // Each character has six bits; the product gathers those of all of them at its top (Fibonacci hashing).
     usize::try_from(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SETS.ilog2())).ok()
 }
@@ -203,7 +211,9 @@ mod tests {
     #[test]
     fn of_a_full_set_the_one_used_longest_ago_gives_way() {
         let mut cache = Cache::default();
-        let mut tokens = (0..MAX_ENTRIES * 4).map(|number| token(number, 200)).filter(|token| place(token) == Some(5));
+        let mut tokens = (0..MAX_ENTRIES * 8)
+            .map(|number| token(number, 200))
+            .filter(|token| bits(token).and_then(place) == Some(5));
         let first: Vec<_> = tokens.by_ref().take(WAYS).collect();
         for token in &first {
             cache.keep(token, key(), claims(0));

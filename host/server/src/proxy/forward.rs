@@ -291,12 +291,17 @@ fn authority(uri: &Uri) -> Option<HeaderValue> {
 /// The target as it was decided, without the credential, at the upstream.
 fn target(decided: &Uri, strip: Option<Place<'_>>, upstream: &Upstream, host: &HeaderValue) -> Option<Uri> {
     let path_and_query = decided.path_and_query()?;
-    let path_and_query = match strip {
-        Some(Place::Parameter(name)) => match edit::without_parameter(path_and_query.as_str(), name) {
-            Some(without) => PathAndQuery::try_from(without).ok()?,
-            None => path_and_query.clone(),
-        },
-        Some(Place::Header(_)) | None => path_and_query.clone(),
+    let without = match strip {
+        Some(Place::Parameter(name)) => edit::without(path_and_query.as_str(), |given| given == name),
+        Some(Place::Presigned(vendor)) => {
+            let prefix = format!("X-{vendor}-");
+            edit::without(path_and_query.as_str(), |given| given.starts_with(&prefix))
+        }
+        Some(Place::Header(_)) | None => None,
+    };
+    let path_and_query = match without {
+        Some(without) => PathAndQuery::try_from(without).ok()?,
+        None => path_and_query.clone(),
     };
     let authority = match upstream.protocol {
         Protocol::H2c => host.to_str().ok()?.parse().ok()?,
@@ -335,6 +340,8 @@ mod tests {
         assert_eq!(of("/a%20b?x=%7e&y", None), "http://127.0.0.1:9000/a%20b?x=%7e&y");
         assert_eq!(of("http://api.example/a?", None), "http://127.0.0.1:9000/a?");
         assert_eq!(of("/a?k=1&b", Some(Place::Parameter("k"))), "http://127.0.0.1:9000/a?b");
+        let presigned = "/a?X-Ems-Date=1&b&X-Ems-Signature=2&X-Ems=3";
+        assert_eq!(of(presigned, Some(Place::Presigned("Ems"))), "http://127.0.0.1:9000/a?b&X-Ems=3");
         assert_eq!(of("/a?k=1", Some(Place::Header("k"))), "http://127.0.0.1:9000/a?k=1");
         let h2c = Upstream::parse("h2c://127.0.0.1:9000").unwrap();
         assert_eq!(target(&"/a".parse().unwrap(), None, &h2c, &host).unwrap(), "http://api.example/a");

@@ -239,6 +239,7 @@ impl Strip {
         match place {
             Place::Header(name) => Strip { r#in: Where::Header, name: name.to_owned() },
             Place::Parameter(name) => Strip { r#in: Where::Parameter, name: name.to_owned() },
+            Place::Presigned(vendor) => Strip { r#in: Where::Parameter, name: format!("X-{vendor}-*") },
         }
     }
 }
