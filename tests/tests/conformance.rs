@@ -158,8 +158,10 @@ fn a_caller_cannot_tell_one_401_from_another() -> Result<()> {
             let service = (setting.clone(), details.facts.service.to_owned());
             looks.entry(service).or_default().insert((reason.public_code().as_str(), details.challenge.to_owned()));
             reasons.insert(reason);
+        } else if reason == Reason::TokenLacksScope {
+            ensure!(details.challenge.contains("error=\"insufficient_scope\""), "RFC 6750 section 3.1 names the error");
         } else {
-            ensure!(details.challenge.is_empty(), "only a 401 has a challenge");
+            ensure!(details.challenge.is_empty(), "only a 401 and a scope that is lacking have a challenge");
         }
         Ok(())
     })?;

@@ -428,7 +428,7 @@ fn a_body_is_asked_for_once_everything_else_has_passed() {
     assert!(matches!(long.verdict, Verdict::NeedBody(NeedBody { algorithm: DigestAlgorithm::Sha512, .. })));
     for (sent, reason) in [
         (sample().signed_by("antavo", "AK-nobody", "x"), Reason::CredentialUnknown),
-        (sample().signed_by("antavo", "AK-umbrella-old-01", "x"), Reason::SignatureKeysMissing),
+        (sample().signed_by("antavo", "AK-umbrella-old-01", "x"), Reason::CredentialRevoked),
         (Sent::new("POST", "/v1/none", &[], "x").signed("antavo"), Reason::EndpointUnknown),
     ] {
         let asked = sent.ask(&gate, None, None);

@@ -745,18 +745,14 @@ fn accepted_place(presentation: &Presentation) -> (u32, String, u32) {
 }
 
 /// The challenges of a service, one for each way it accepts (RFC 9110 section 11.6.1). No scheme is registered for keys in
-/// fields and parameters of their own; `ApiKey` says so. Client authentication is asked for by the token endpoint alone: a
-/// browser that reads `Basic` asks its user for a password. Signatures have no scheme that fits a challenge.
+/// fields and parameters of their own, nor for signatures by a profile; `ApiKey` and `Signature` say so. Client
+/// authentication is asked for by the token endpoint alone: a browser that reads `Basic` asks its user for a password.
 fn challenge(service: &Service) -> String {
     let mut schemes: BTreeSet<&str> = BTreeSet::new();
-    for presentation in &service.accept {
-        match (&presentation.scheme, &presentation.token) {
-            (Some(scheme), _) | (None, Some(scheme)) => schemes.insert(scheme),
-            (None, None) if presentation.client.is_none() && presentation.signature.is_none() => {
-                schemes.insert("ApiKey")
-            }
-            (None, None) => false,
-        };
+    for Presentation { header, parameter, scheme, signature, token, .. } in &service.accept {
+        schemes.extend(scheme.as_deref().or(token.as_deref()));
+        schemes.extend(header.as_ref().or(parameter.as_ref()).map(|_| "ApiKey"));
+        schemes.extend(signature.as_ref().map(|_| "Signature"));
     }
     let challenges: Vec<_> = schemes.iter().map(|scheme| format!("{scheme} realm=\"{}\"", service.id)).collect();
     challenges.join(", ")
