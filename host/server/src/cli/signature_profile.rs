@@ -70,7 +70,7 @@ Examples:
 
 /// Make or change a signature profile
 #[derive(clap::Args)]
-#[command(after_long_help = SET_HELP)]
+#[command(override_usage = "portcullis signature-profile set [OPTIONS] ID", after_long_help = SET_HELP)]
 #[group(id = "from", required = true, multiple = false, args = ["preset", "file"])]
 struct Set {
     /// Its id
