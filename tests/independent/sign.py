@@ -32,7 +32,7 @@ def escherauth(ask):
 
 
 def botocore(ask):
-    from botocore.auth import S3SigV4QueryAuth, SigV4Auth
+    from botocore.auth import SigV4Auth, SigV4QueryAuth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
 
@@ -40,7 +40,7 @@ def botocore(ask):
     request = AWSRequest(method=ask["method"], url=ask["url"], headers=dict(ask["headers"]), data=body(ask))
     given = Credentials(ask["key"], ask["secret"])
     if ask.get("expires"):
-        S3SigV4QueryAuth(given, service, region, expires=ask["expires"]).add_auth(request)
+        SigV4QueryAuth(given, service, region, expires=ask["expires"]).add_auth(request)
     else:
         SigV4Auth(given, service, region).add_auth(request)
     return request.prepare()

@@ -33,10 +33,14 @@ impl Signers {
 
     /// The credentials of a change that get a slot that they do not have.
     pub(crate) fn new_in<'w>(&self, writes: &'w [Write]) -> Vec<&'w portcullis_store::CredentialRecord> {
-        let put = writes.iter().flat_map(|write| match write {
-            Write::PutCredential(record) => std::slice::from_ref(record),
-            Write::AddCredentials(records) => records.as_slice(),
-            _ => &[],
+        let put = writes.iter().flat_map(|write| {
+            if let Write::PutCredential(record) = write {
+                std::slice::from_ref(record)
+            } else if let Write::AddCredentials(records) = write {
+                records.as_slice()
+            } else {
+                &[]
+            }
         });
         put.filter(|record| {
             let slot = slot(&record.credential);
@@ -49,13 +53,12 @@ impl Signers {
     pub(crate) fn advance(&mut self, writes: &[Write]) -> Vec<u32> {
         let mut freed = Vec::new();
         for write in writes {
-            match write {
-                Write::PutCredential(record) => freed.extend(self.put(&record.credential)),
-                Write::AddCredentials(records) => {
-                    records.iter().for_each(|record| freed.extend(self.put(&record.credential)));
-                }
-                Write::RemoveCredential(id) => freed.extend(self.release(id)),
-                _ => {}
+            if let Write::PutCredential(record) = write {
+                freed.extend(self.put(&record.credential));
+            } else if let Write::AddCredentials(records) = write {
+                records.iter().for_each(|record| freed.extend(self.put(&record.credential)));
+            } else if let Write::RemoveCredential(id) = write {
+                freed.extend(self.release(id));
             }
         }
         freed

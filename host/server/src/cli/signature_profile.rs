@@ -70,13 +70,12 @@ Examples:
 
 /// Make or change a signature profile
 #[derive(clap::Args)]
-#[command(after_long_help = SET_HELP)]
-#[group(id = "from", required = true, multiple = false, args = ["preset", "file"])]
+#[command(override_usage = "portcullis signature-profile set [OPTIONS] ID", after_long_help = SET_HELP)]
 struct Set {
     /// Its id
     id: Id,
     /// Begin with what a vendor's clients do
-    #[arg(long)]
+    #[arg(long, required_unless_present = "file", conflicts_with = "file")]
     preset: Option<Preset>,
     /// A file with the profile as JSON; `-` is standard input
     #[arg(long, value_name = "FILE")]
