@@ -9,6 +9,7 @@
 //! | [`request`], [`raw`] | the request, from arguments or from the bytes a client sent |
 //! | [`cli`], [`client`] | the commands that work on a running server, and calling it |
 //! | [`sandbox`] | the engine, with a cache of its compiled code |
+//! | [`signing_pair`] | a signer's keys, for a check without a server |
 //! | [`report`] | a verdict explained, for people and as JSON |
 //! | [`policy`] | making and reading policies: build, inspect, diff |
 //! | [`document`] | a file as the policy, delta or source that it holds |
@@ -49,6 +50,7 @@ mod request;
 mod sandbox;
 mod secrets;
 mod serve;
+mod signing_pair;
 mod tls;
 mod usage;
 

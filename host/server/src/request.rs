@@ -29,6 +29,8 @@ pub(crate) struct Written<'a> {
     pub(crate) peer: IpAddr,
     /// How the URL's host is sent.
     pub(crate) version: Version,
+    /// Whether a body follows the head.
+    pub(crate) has_body: bool,
 }
 
 /// What differs between versions of HTTP.
@@ -77,7 +79,7 @@ pub(crate) fn pack(written: &Written<'_>, inputs: &mut Inputs) -> Result<Packed,
         authority: (written.version == Version::Http2).then_some(url.authority),
         target: &url.target,
         headers: &headers,
-        bodiless: false,
+        bodiless: !written.has_body,
     };
     Ok(head.pack())
 }
