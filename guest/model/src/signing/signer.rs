@@ -66,6 +66,9 @@ pub enum SignError {
     /// No verifier could tell where the key id ends.
     #[error("a key id is of visible characters other than `/` and `,`")]
     KeyId,
+    /// Anybody could sign with it.
+    #[error("the secret is empty")]
+    NoSecret,
     /// The URL would not be accepted.
     #[error("a presigned URL is valid for 1 to {limit_s} seconds by this profile")]
     Expires {
@@ -83,7 +86,7 @@ impl Signer<'_> {
     /// Any [`SignError`] but that of expiry.
     pub fn sign(&self, request: &Outgoing<'_>, names: &[&str], now: UnixTime) -> Result<Signed, SignError> {
         let profile = self.profile;
-        self.check_key_id()?;
+        self.check_pair()?;
         let date_name = profile.date_header.to_ascii_lowercase();
         let mut added = Vec::new();
         let at = match request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(&date_name)) {
@@ -127,10 +130,10 @@ impl Signer<'_> {
     /// target to send: the given one with the parameters behind it.
     ///
     /// # Errors
-    /// [`SignError::Expires`], [`SignError::KeyId`].
+    /// [`SignError::Expires`], [`SignError::KeyId`], [`SignError::NoSecret`].
     pub fn presign(&self, host: &str, target: &str, expires_s: u32, at: UnixTime) -> Result<String, SignError> {
         let profile = self.profile;
-        self.check_key_id()?;
+        self.check_pair()?;
         if expires_s == 0 || expires_s > profile.presigned_expires_s {
             return Err(SignError::Expires { limit_s: profile.presigned_expires_s });
         }
@@ -203,7 +206,10 @@ impl Signer<'_> {
         }
     }
 
-    fn check_key_id(&self) -> Result<(), SignError> {
+    fn check_pair(&self) -> Result<(), SignError> {
+        if self.secret.is_empty() {
+            return Err(SignError::NoSecret);
+        }
         let is_fit = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b',');
         if self.key_id.is_empty() || !self.key_id.bytes().all(is_fit) { Err(SignError::KeyId) } else { Ok(()) }
     }
@@ -255,6 +261,8 @@ mod tests {
         assert_eq!(fails(&HEADERS, &["X-Trace"]), SignError::FieldAbsent { name: "x-trace".to_owned() });
         let dated = [("Host", "a"), ("date", "yesterday")];
         assert_eq!(fails(&dated, &[]), SignError::Date { name: "date".to_owned() });
+        let no_secret = Signer { secret: b"", ..signer };
+        assert_eq!(no_secret.sign(&request(&HEADERS), &[], at()).err(), Some(SignError::NoSecret));
         for key_id in ["", "a/b", "a,b", "a b"] {
             let signer = Signer { key_id, ..signer };
             assert_eq!(signer.sign(&request(&HEADERS), &[], at()).err(), Some(SignError::KeyId), "{key_id}");
