@@ -13,3 +13,4 @@ mod policy;
 mod remote;
 mod secrets;
 mod shown;
+mod sign;
