@@ -8,7 +8,7 @@ use portcullis_model::head::RequestHead;
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::method::Methods;
 use portcullis_model::signing::presets;
-use portcullis_model::signing::signer::{Outgoing, Signer};
+use portcullis_model::signing::signer::{Signer, Unsigned};
 use portcullis_model::source::{
     CreatorRule, Credential, CredentialState, Endpoint, EndpointSettings, Group, Module, Permission, Presentation,
     SecretVersion, Service, SignatureMode, Source, Tenant, TenantState,
@@ -178,9 +178,10 @@ pub fn signed_request(number: usize) -> Result<Vec<u8>> {
     let profile = presets::antavo("eu");
     let (key, secret) = (key(number * PER_TENANT), signing_secret(number));
     let signer = Signer { profile: &profile, key_id: &key, secret: secret.as_bytes() };
-    let outgoing = Outgoing { method: "GET", target: TARGET, headers: &[("host", "api.shop.example")], body: b"" };
-    let signed = signer.sign(&outgoing, &[], now()?)?;
-    let mut added = signed.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let host = [("host".to_owned(), "api.shop.example".to_owned())];
+    let unsigned = Unsigned { method: "GET", target: TARGET, host: "api.shop.example", headers: &host, body: b"" };
+    let signed = signer.sign(&unsigned, &[], now()?);
+    let mut added = signed.added.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let (date, authorization) = (added.next().context("a date")?, added.next().context("a signature")?);
     packed([date, authorization])
 }

@@ -3,3 +3,23 @@
 pub mod corpus;
 pub mod minter;
 pub mod random;
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// A folder of public test vectors: in the folder that PORTCULLIS_VECTORS names, else in `shared/vectors` beside the project.
+/// Where it is missing that is said loudly, and in CI it is a failure.
+#[must_use]
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+pub fn vectors(name: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
+    let folder = env::var_os("PORTCULLIS_VECTORS").map_or_else(beside, PathBuf::from).join(name);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    let what =
+        format!("NOT TESTED: there are no vectors at {}; PORTCULLIS_VECTORS names their folder", folder.display());
+    assert!(env::var_os("CI").is_none(), "{what}");
+    eprintln!("{what}");
+    None
+}

@@ -7,12 +7,14 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use portcullis_model::source::Source;
+use base64ct::{Base64, Encoding as _};
+use portcullis_model::source::{Source, TokenKey};
 use portcullis_model::time::UnixTime;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::corpus::Request;
+use crate::minter::minter;
 
 /// The time around which expiries and requests lie: 2026-11-21T09:00:00Z.
 const NOW_S: u64 = 1_795_251_600;
@@ -31,7 +33,10 @@ const ADDRESSES: [&str; 8] = [
     "2001:db8:1::1",
     "192.0.2.16",
 ];
-const CREDENTIALS: usize = 6;
+/// Keys, and behind them OAuth clients.
+const KEYS: usize = 6;
+const CREDENTIALS: usize = KEYS + 2;
+const ISSUER: &str = "https://issuer.example";
 
 /// Numbers to choose by. After the last all are zero.
 pub struct Choices<'n> {
@@ -121,6 +126,7 @@ pub fn document(choices: &mut Choices<'_>, revision: u64) -> Result<Source> {
             "trusted_proxies": choices.some(&RANGES),
             "clock_skew_s": if choices.rarely(4) { 0 } else { 300 },
             "max_staleness_s": if choices.rarely(4) { 60 } else { 3600 },
+            "token_keys": token_keys(choices)?,
         },
         "services": services,
         "applications": applications,
@@ -130,6 +136,12 @@ pub fn document(choices: &mut Choices<'_>, revision: u64) -> Result<Source> {
         "credentials": credentials(choices, &known),
     });
     Ok(Source::from_json(document.to_string().as_bytes())?)
+}
+
+/// Two keys, the first of which is now and then another one under the same id.
+fn token_keys(choices: &mut Choices<'_>) -> Result<Vec<TokenKey>> {
+    let first = if choices.rarely(8) { minter("EdDSA-2") } else { minter("EdDSA-1") };
+    Ok(vec![TokenKey { kid: "EdDSA-1".to_owned(), ..first?.public() }, minter("ES256-1")?.public()])
 }
 
 fn group(choices: &mut Choices<'_>, (tenant, id): (&str, &str), known: &Known) -> Value {
@@ -163,6 +175,7 @@ fn credentials(choices: &mut Choices<'_>, known: &Known) -> Vec<Value> {
         }
         let tenant = choices.one(&known.tenants);
         let mut credential = match choices.below(3) {
+            _ if number >= KEYS => oauth_client(choices, &of(tenant, &known.users)),
             0 if !of(tenant, &known.groups).is_empty() => tenant_key(choices, &of(tenant, &known.groups)),
             1 => management_key(choices, &of(tenant, &known.users), known),
             _ => json!({ "kind": "workspace", "expires": choices.rarely(4).then(|| time(choices)) }),
@@ -199,6 +212,14 @@ fn tenant_key(choices: &mut Choices<'_>, groups: &[&str]) -> Value {
     })
 }
 
+fn oauth_client(choices: &mut Choices<'_>, users: &[&str]) -> Value {
+    let expires = choices.rarely(4).then(|| time(choices));
+    if users.is_empty() || !choices.rarely(3) {
+        return json!({ "kind": "client", "expires": expires });
+    }
+    json!({ "kind": "personal", "creator": choices.one(users), "expires": expires })
+}
+
 fn management_key(choices: &mut Choices<'_>, users: &[&str], known: &Known) -> Value {
     let creator = (!users.is_empty()).then(|| choices.one(users));
     let confined = choices.rarely(3);
@@ -227,7 +248,11 @@ fn services(choices: &mut Choices<'_>, tenants: &[&str]) -> Vec<Value> {
         });
         let accept = match choices.below(8) {
             0 | 1 => None,
-            2..=6 => Some(json!([{ "header": "X-API-Key", "kinds": ["tenant", "workspace", "management"] }])),
+            2..=6 => Some(json!([
+                { "header": "X-API-Key", "kinds": ["tenant", "workspace", "management"] },
+                { "token": "Bearer", "kinds": ["client", "personal"] },
+                { "client": "Basic", "kinds": ["client", "personal"] },
+            ])),
             _ => Some(json!([
                 { "scheme": "Key", "kinds": ["tenant", "management"] },
                 { "parameter": "key", "kinds": ["workspace", "tenant"] },
@@ -253,9 +278,10 @@ fn endpoints(choices: &mut Choices<'_>, base: &str) -> Vec<Value> {
         json!({ "id": "e1", "paths": [format!("{base}/{{any}}")] }),
         json!({ "id": "e2", "prefixes": [format!("{base}/a")] }),
         json!({ "id": "e3", "paths": [format!("{base}/apps/{{application}}/b")], "per_application": true }),
-        json!({ "id": "e4", "paths": [format!("{base}/a/b")], "name": "Literal" }),
-        json!({ "id": "e5", "prefixes": [format!("{base}/{{any}}/deep")] }),
+        json!({ "id": "e4", "paths": [format!("{base}/a/b")], "name": "Literal", "scope": "write" }),
+        json!({ "id": "e5", "prefixes": [format!("{base}/{{any}}/deep")], "audience": "elsewhere" }),
         json!({ "id": "e6", "prefixes": [root] }),
+        json!({ "id": "e7", "paths": [format!("{base}/token")], "token_endpoint": true }),
     ];
     choices.most(&all).into_iter().map(|endpoint| with_methods(choices, endpoint)).collect()
 }
@@ -299,6 +325,8 @@ fn tenant(choices: &mut Choices<'_>, id: &str, endpoints: &[String]) -> Value {
     json!({
         "id": id, "state": if choices.rarely(12) { "suspended" } else { "active" },
         "modules": choices.some(&["ip_filter", "signature_check"]), "endpoints": settings,
+        "token_issuer": if choices.rarely(8) { None } else { Some(choices.one(&[ISSUER, ISSUER, ISSUER, "https://other.example"])) },
+        "token_revocation": choices.one(&["all_tokens", "issuance_only"]),
     })
 }
 
@@ -380,9 +408,19 @@ impl Fields {
     }
 
     fn put_key(&mut self, choices: &mut Choices<'_>) {
+        if choices.rarely(4) {
+            let token = token(choices).unwrap_or_default();
+            return self.put("Authorization", &format!("Bearer {token}"));
+        }
+        if choices.rarely(8) {
+            let number = KEYS + choices.below(CREDENTIALS - KEYS);
+            let id = if choices.rarely(4) { choices.below(CREDENTIALS) } else { number };
+            let pair = format!("c{id}:{}", key(number, 1 + choices.below(2)));
+            return self.put("Authorization", &format!("Basic {}", Base64::encode_string(pair.as_bytes())));
+        }
         let key = match choices.below(16) {
             15 => choices.one(&["", "unknown", "two words", "ptc_\u{fc}"]).to_owned(),
-            _ => key(choices.below(CREDENTIALS), 1 + choices.below(3) / 2),
+            _ => key(choices.below(KEYS), 1 + choices.below(3) / 2),
         };
         match choices.below(24) {
             0..=17 => self.put("X-API-Key", &key),
@@ -412,6 +450,41 @@ impl Fields {
     }
 }
 
+/// An access token: good for one of the clients if that is of the tenant, or with one thing wrong.
+fn token(choices: &mut Choices<'_>) -> Result<String> {
+    let minter = minter(if choices.rarely(4) { "ES256-1" } else { "EdDSA-1" })?;
+    let client = format!("c{}", KEYS + choices.below(CREDENTIALS - KEYS));
+    let mut header = minter.header();
+    let mut claims = json!({
+        "iss": ISSUER, "sub": client, "client_id": client,
+        "aud": ["one", "two"], "scope": choices.one(&["write read", "read"]), "iat": NOW_S - 60, "exp": NOW_S + 600,
+        "jti": "t", "secret_version": 1 + choices.below(4) / 3,
+    });
+    if choices.rarely(3) {
+        let (of, name, value) = match choices.below(10) {
+            0 => (&mut header, "alg", json!("none")),
+            1 => (&mut header, "crit", json!(["exp"])),
+            2 => (&mut header, "kid", json!("EdDSA-9")),
+            3 => (&mut header, "kid", json!("EdDSA-1")),
+            4 => (&mut header, "typ", json!("JWT")),
+            5 => (&mut claims, "aud", json!("elsewhere")),
+            6 => (&mut claims, "exp", json!(NOW_S)),
+            7 => (&mut claims, "iat", json!(NOW_S + 300 + u64::try_from(choices.below(2))?)),
+            8 => (&mut claims, "client_id", json!("c99")),
+            _ => (&mut claims, "exp", json!("soon")),
+        };
+        if let Some(members) = of.as_object_mut() {
+            members.insert(name.to_owned(), value);
+        }
+    }
+    let mut token = minter.sign(&header.to_string(), &claims.to_string());
+    if choices.rarely(12) {
+        token.truncate(token.len().saturating_sub(2));
+        token.push_str("AA");
+    }
+    Ok(token)
+}
+
 fn hops(choices: &mut Choices<'_>, before: &str) -> String {
     let hops: Vec<_> = (0..1 + choices.below(3))
         .map(|_| {
@@ -424,7 +497,7 @@ fn hops(choices: &mut Choices<'_>, before: &str) -> String {
 }
 
 fn target(choices: &mut Choices<'_>, query: &str) -> String {
-    const PLAIN: [&str; 8] = ["a", "b", "apps", "spring", "autumn", "deep", "moved", "%C3%A9"];
+    const PLAIN: [&str; 9] = ["a", "b", "apps", "spring", "autumn", "deep", "moved", "%C3%A9", "token"];
     const ODD: [&str; 10] = ["..", "", "%2F", "%41", "%25", "x;y", "%ff", "%00", "\u{e9}", "%"];
     let mut target = choices.one(&["", "/v1", "/v1/x", "/v2"]).to_owned();
     if choices.rarely(4) {

@@ -164,6 +164,10 @@ impl<'d> SignatureCheck<'d> {
         if !accept.takes(credential.kind()?) {
             return Err(Reason::CredentialMisplaced);
         }
+        if credential.is_revoked() {
+            // It has no place in the key sheets any more, and this is why.
+            return Err(Reason::CredentialRevoked);
+        }
         let signer =
             credential.signer()?.filter(|signer| signer.profile == profile.id).ok_or(Reason::SignatureProfile)?;
         let key = self.keys.key(day, signer.slot).ok_or(Reason::SignatureKeysMissing)?;

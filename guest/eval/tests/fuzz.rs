@@ -38,6 +38,22 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         bodies::signature(&bytes);
+
+    fn an_access_token(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        bodies::token(&bytes);
+    }
+
+    #[test]
+    fn a_likely_access_token(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..4, token()), 0..3),
+    ) {
+        let mut lines = TOKEN.to_vec();
+        for (at, gone, put) in edits {
+            let at = at.index(lines.len());
+            let end = (at + gone).min(lines.len());
+            lines.splice(at..end, put.bytes());
+        }
+        bodies::token(&lines);
     }
 
     #[test]
@@ -84,6 +100,9 @@ fn part() -> impl Strategy<Value = String> {
     ]);
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
+/// A header and claims that the gate takes.
+const TOKEN: &[u8] = br#"{"typ":"at+jwt","alg":"EdDSA","kid":"EdDSA-1"}
+{"iss":"https://acme.shop.example","sub":"cl-acme-01","client_id":"cl-acme-01","aud":["shop"],"scope":"events.read","iat":1779999990,"exp":1780000900,"jti":"t-1","secret_version":2}"#;
 
 /// Places of a fragment and words for them: small numbers, offsets, the ends.
 fn words() -> impl Strategy<Value = Vec<u8>> {

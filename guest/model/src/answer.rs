@@ -31,7 +31,8 @@ pub struct Details<'a> {
     pub observed: Vec<Reason>,
     /// What the host must do before an allow counts.
     pub obligations: Vec<Obligation>,
-    /// The value of `WWW-Authenticate` for a denial with status 401, else empty.
+    /// The value of `WWW-Authenticate` for a denial with status 401, and for one with status 403 where an access token lacks
+    /// a scope (RFC 6750 section 3.1); else empty.
     pub challenge: &'a str,
 }
 

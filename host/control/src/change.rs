@@ -3,12 +3,14 @@
 //! authorize -> plan -> compile the delta and check it, no transaction open -> one transaction: rows, audit entry, revision ->
 //! apply on every instance in rotation -> answer. What is refused is an audit entry too.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use portcullis_engine::LoadError;
 use portcullis_model::credential::Kind;
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::policy;
+use portcullis_model::source::{Installation, Service};
 use portcullis_model::time::UnixTime;
 use portcullis_store::{
     Actor, Change, CredentialRecord, Entry, Outcome, Remember, ServiceRecord, Store, StoreError, Stored, Write,
@@ -29,6 +31,8 @@ pub(crate) struct Lane {
     pub(crate) revision: Revision,
     pub(crate) catalogue: Catalogue,
     pub(crate) deliveries: Deliveries,
+    /// The profiles of the Antavo API's clients.
+    antavo_profiles: BTreeSet<Id>,
     /// Who signs requests.
     pub(crate) signers: Signers,
     /// The number of the newest checkpoint of the audit that a revision has carried.
@@ -43,16 +47,31 @@ impl Lane {
         let services = store.services().await?;
         let delivery =
             |stored: &Stored<ServiceRecord>| (stored.record.service.id.clone(), stored.record.delivery.clone());
-        Ok(Lane {
+        let mut lane = Lane {
             revision,
+            antavo_profiles: antavo_profiles(&store.installation().await?.record),
             carried: 0,
             signers: Signers::read(store).await?,
-            deliveries: services.iter().map(delivery).collect(),
+            deliveries: Deliveries { services: services.iter().map(delivery).collect(), antavo: BTreeSet::new() },
             catalogue: Catalogue::new(services.into_iter().map(|Stored { record, .. }| {
                 let ServiceRecord { service, delivery, .. } = record;
                 (service, delivery.reserved_prefix)
             })),
-        })
+        };
+        lane.deliveries.antavo = lane.antavo();
+        Ok(lane)
+    }
+
+    /// The services that accept signatures of the Antavo API's clients.
+    fn antavo(&self) -> BTreeSet<Id> {
+        let is_theirs = |service: &&Service| {
+            service
+                .accept
+                .iter()
+                .filter_map(|given| given.signature.as_ref())
+                .any(|id| self.antavo_profiles.contains(id))
+        };
+        self.catalogue.services().filter(is_theirs).map(|service| service.id.clone()).collect()
     }
 
     /// The revision that the next change leads to.
@@ -66,19 +85,33 @@ impl Lane {
         let mut elsewhere = false;
         for write in writes {
             if let Write::PutService(record) = write {
-                self.deliveries.insert(record.service.id.clone(), record.delivery.clone());
+                self.deliveries.services.insert(record.service.id.clone(), record.delivery.clone());
                 elsewhere = true;
             }
             if let Write::RemoveService(id) = write {
-                self.deliveries.remove(id);
+                self.deliveries.services.remove(id);
                 elsewhere = true;
             }
         }
         if elsewhere {
             self.catalogue = self.catalogue.after(writes);
         }
+        for write in writes {
+            if let Write::PutInstallation(installation) = write {
+                self.antavo_profiles = antavo_profiles(installation);
+                elsewhere = true;
+            }
+        }
+        if elsewhere {
+            self.deliveries.antavo = self.antavo();
+        }
         elsewhere
     }
+}
+
+fn antavo_profiles(installation: &Installation) -> BTreeSet<Id> {
+    let theirs = installation.signature_profiles.iter().filter(|profile| profile.vendor_key == "Antavo");
+    theirs.map(|profile| profile.id.clone()).collect()
 }
 
 /// A command that was authorized, and by whom. Only [`authorize`] makes one, so that nothing is planned for a caller that

@@ -80,7 +80,7 @@ pub use token::{
 pub use view::{Expiration, KeyFilter, OwnView, SystemView, TenantView};
 pub use witness::CheckpointLine;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -116,7 +116,13 @@ const COMPACT_BYTES: u64 = 32 << 20;
 const MAX_WAITING: usize = 1024;
 
 /// Where each service's requests go.
-pub type Deliveries = BTreeMap<Id, Delivery>;
+#[derive(Default)]
+pub struct Deliveries {
+    /// The services with where their requests go.
+    pub services: BTreeMap<Id, Delivery>,
+    /// Those that accept signatures of the Antavo API's clients, which expect its form of errors.
+    pub antavo: BTreeSet<Id>,
+}
 
 /// Takes note of where requests go, each time that changes and before the change is answered.
 pub type Deliver = Box<dyn Fn(&Deliveries) + Send + Sync>;

@@ -123,9 +123,6 @@ pub(crate) enum Error {
         /// The remedy.
         fix: &'static str,
     },
-    /// The request cannot be signed.
-    #[error("{0}: correct it and sign again")]
-    Sign(#[from] portcullis_model::signing::signer::SignError),
     /// A header field without a colon.
     #[error("{place} has no colon: write it as `Name: value`, in quotes on the command line")]
     HeaderWithoutColon {

@@ -53,7 +53,7 @@ use self::clients::Clients;
 pub(crate) use self::clients::{ClientSettings, ClientsError};
 use self::head::Peer;
 use self::judge::Judge;
-pub(crate) use self::routing::{Preflight, Routing, Service, Upstream};
+pub(crate) use self::routing::{ErrorForm, Preflight, Routing, Service, Upstream};
 use self::signed::{Held, RequestBody};
 pub(crate) use self::token::Issuing;
 use crate::clock;
@@ -350,6 +350,11 @@ impl Proxy {
             && let Some(answer) = preflight::answer(preflight, parts, recorded)
         {
             return (answer, recorded);
+        }
+        if service.is_some_and(|service| service.errors == ErrorForm::Antavo)
+            && let Some(form) = respond::antavo(denial, &parts.headers)
+        {
+            return (respond::denied_as(denial, form, recorded), recorded);
         }
         (respond::denied(denial, recorded), recorded)
     }

@@ -323,7 +323,8 @@ fn bind_near(
 
 /// What the proxy needs of each service. One that cannot be delivered to is left out, and is denied.
 fn routing(deliveries: &Deliveries) -> Routing {
-    let services = deliveries.iter().filter_map(|(id, delivery)| match service(id, delivery) {
+    let Deliveries { services, antavo } = deliveries;
+    let services = services.iter().filter_map(|(id, delivery)| match service(id, delivery, antavo.contains(id)) {
         Some(service) => Some((id.to_string(), service)),
         None => {
             tracing::error!(service = %id, "the service has no usable upstream: its requests are denied");
@@ -333,7 +334,7 @@ fn routing(deliveries: &Deliveries) -> Routing {
     Routing::new(services)
 }
 
-fn service(id: &Id, delivery: &Delivery) -> Option<Service> {
+fn service(id: &Id, delivery: &Delivery, is_antavo: bool) -> Option<Service> {
     let preflight = match &delivery.preflight {
         Some(rule) => Some(Preflight::new(rule.origins.clone(), &rule.headers, rule.max_age_s)?),
         None => None,
@@ -345,6 +346,7 @@ fn service(id: &Id, delivery: &Delivery) -> Option<Service> {
         response_timeout: Duration::from_secs(delivery.response_timeout_s.into()),
         leaked: delivery.reserved_prefix.as_ref().map(|prefix| format!("{prefix}{}", leaked::PATH)),
         reserved: delivery.reserved_prefix.clone(),
+        errors: if is_antavo { crate::proxy::ErrorForm::Antavo } else { crate::proxy::ErrorForm::Problem },
         preflight,
     })
 }

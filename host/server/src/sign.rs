@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use portcullis_model::signing::date::{self, Weekday};
 use portcullis_model::signing::presets;
-use portcullis_model::signing::signer::{Outgoing, Signer};
+use portcullis_model::signing::signer::{Signer, Unsigned};
 use portcullis_model::source::SignatureProfile;
 use portcullis_model::time::UnixTime;
 use secrecy::zeroize::Zeroizing;
@@ -94,6 +95,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     let profile = args.profile(&mut inputs)?;
     let key_id = words(args.key.as_ref(), KEY_VARIABLE, "there is no key id", &mut inputs)?;
     let secret = words(args.secret.as_ref(), SECRET_VARIABLE, "there is no secret", &mut inputs)?;
+    // No verifier could tell where such a key id ends, and anybody could sign with an empty secret.
+    let is_fit = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b',');
+    if key_id.is_empty() || !key_id.iter().all(is_fit) || secret.is_empty() {
+        return Err(Error::Options {
+            what: "the secret is empty, or the key id has a space, a comma or a slash in it",
+            fix: "give the pair as it was shown",
+        });
+    }
     let signer = Signer { profile: &profile, key_id: text(&key_id)?, secret: &secret };
     let now = args.at.unwrap_or_else(clock::now);
     let signed = match args.presign {
@@ -109,7 +118,13 @@ fn presigned(signer: &Signer<'_>, url: &Absolute<'_>, expires_s: u32, now: UnixT
     let end = url.target.iter().position(|byte| *byte == b'#').unwrap_or(url.target.len());
     let target = text(url.target.get(..end).unwrap_or_default())?;
     let host = text(url.authority)?;
-    let target = signer.presign(host, target, expires_s, now)?;
+    if expires_s == 0 || expires_s > signer.profile.presigned_expires_s {
+        return Err(Error::Options {
+            what: "the profile accepts no URL that is valid so long",
+            fix: "give `--presign` a time that is at most its `presigned_expires_s`",
+        });
+    }
+    let target = signer.presign(target, host, now, expires_s).target;
     Ok(format!("{}://{host}{target}\n", if url.secure { "https" } else { "http" }))
 }
 
@@ -125,16 +140,33 @@ impl Args {
         if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")) {
             fields.insert(0, (b"Host".to_vec(), url.authority.to_vec()));
         }
-        let fields: Vec<_> =
-            fields.iter().map(|(name, value)| Ok((text(name)?, text(value)?))).collect::<Result<_, Error>>()?;
-        let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| Ok((text(name)?.to_owned(), text(value)?.to_owned())))
+            .collect::<Result<_, Error>>()?;
+        let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        // What is signed is the date that is sent.
+        let date = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(&signer.profile.date_header));
+        let now = match date {
+            None => now,
+            Some((_, date)) => date::read(date.as_bytes(), Weekday::Checked).ok_or(Error::Request {
+                what: "the date that is given is none",
+                fix: "write it like 20260307T123456Z or Sat, 07 Mar 2026 12:34:56 GMT",
+            })?,
+        };
         let body = match &self.body {
             Some(body) => inputs.whole(body, MAX_BODY_BYTES)?,
             None => Vec::new(),
         };
-        let request = Outgoing { method: &self.method, target: text(&url.target)?, headers: &fields, body: &body };
-        let signed = signer.sign(&request, &names, now)?;
-        Ok(signed.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect())
+        let request = Unsigned {
+            method: &self.method,
+            target: text(&url.target)?,
+            host: text(url.authority)?,
+            headers: &fields,
+            body: &body,
+        };
+        let signed = signer.sign(&request, &names, now);
+        Ok(signed.added.iter().map(|(name, value)| format!("{name}: {value}\n")).collect())
     }
 
     fn profile(&self, inputs: &mut Inputs) -> Result<SignatureProfile, Error> {

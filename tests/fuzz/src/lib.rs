@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use ed25519_dalek::{Signer as _, SigningKey};
 use portcullis_eval::{Gate, Input, Recorder, Silent};
 use portcullis_model::answer::Details;
 use portcullis_model::head::RequestHead;
@@ -17,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// A source with something of everything, and what follows it.
 pub const SMALL: &[u8] = include_bytes!("../../../guest/model/tests/policy/small.json");
+const WITH_TOKENS: &[u8] = include_bytes!("../../conformance/policies/tokens.json");
 const NEXT: &[u8] = include_bytes!("../../../guest/model/tests/policy/next.json");
 /// A source with signers.
 const SIGNED: &[u8] = include_bytes!("../../conformance/policies/signed.json");
@@ -34,6 +37,9 @@ static SIGNED_GATE: LazyLock<Gate> = LazyLock::new(|| {
     }
     gate
 });
+/// A policy with a key that the fuzzer can sign by.
+static TOKENS: LazyLock<Gate> =
+    LazyLock::new(|| gate(build(&Source::from_json(WITH_TOKENS).unwrap()).unwrap()).unwrap());
 static HEADS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(heads);
 
 /// A base: any bytes, or the small one with words of it set; its header and checksum made right.
@@ -109,6 +115,31 @@ pub fn signature(bytes: &[u8]) {
     }
 }
 
+/// An access token: any bytes, and a header and a payload, one a line, with the signature of a key of the policy.
+pub fn token(bytes: &[u8]) {
+    let text = |bytes: &[u8]| Base64UrlUnpadded::encode_string(bytes);
+    let mut lines = bytes.splitn(2, |b| *b == b'\n');
+    let mut line = || text(lines.next().unwrap_or_default());
+    let signed = format!("{}.{}", line(), line());
+    let signature = SigningKey::from_bytes(&[2; 32]).sign(signed.as_bytes());
+    let token = format!("{signed}.{}", text(&signature.to_bytes()));
+    for token in [bytes, token.as_bytes()] {
+        let authorization = [b"Bearer ", token].concat();
+        let head = RequestHead {
+            secure: true,
+            peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            method: b"GET",
+            authority: None,
+            target: b"/v1/events",
+            headers: &[(b"host", b"api.shop.example"), (b"authorization", &authorization)],
+            bodiless: true,
+        };
+        if let Ok(packed) = head.pack() {
+            decide_soundly(&TOKENS, &packed);
+        }
+    }
+}
+
 /// A source document. What can be built can be opened, as a base and as a delta, and holds its credentials.
 pub fn source(bytes: &[u8]) {
     let Ok(source) = Source::from_json(bytes) else { return };
@@ -159,7 +190,7 @@ fn fragment(good: &[u8], kind: u32, bytes: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     fragment[..8].copy_from_slice(b"PTCLPOL\n");
-    fragment[16..20].copy_from_slice(&1u32.to_le_bytes());
+    fragment[16..20].copy_from_slice(&2u32.to_le_bytes());
     fragment[20..24].copy_from_slice(&kind.to_le_bytes());
     if kind == 1 {
         fragment[24..32].copy_from_slice(&7u64.to_le_bytes());

@@ -116,7 +116,7 @@ struct Request {
     asked: Result<Asked, TokenError>,
     at_service: Vec<String>,
     asking: Asking,
-    reply: oneshot::Sender<Result<Result<Claims, TokenError>, Unanswered>>,
+    reply: oneshot::Sender<Answer>,
 }
 
 impl TokenDesk {
@@ -221,11 +221,11 @@ impl TokenWriter {
     }
 
     /// Tells apart what may be a row and what is counted at once.
-    fn sort(&mut self, batch: Vec<Waiting>, count: &impl Fn(Counted)) -> (Vec<Box<Request>>, Vec<Claim>) {
+    fn sort(&mut self, batch: Vec<Waiting>, count: &impl Fn(Counted)) -> (Vec<Request>, Vec<Claim>) {
         let (mut proven, mut claimed) = (Vec::new(), Vec::new());
         for waiting in batch {
             match waiting {
-                Waiting::Proven(request) => proven.push(request),
+                Waiting::Proven(request) => proven.push(*request),
                 Waiting::Claimed(Claimed { client, proven: Some(id), reason }, asking) => {
                     let client = client.unwrap_or_default();
                     claimed.push(Claim { id: Some(id), client, reason, asking });
@@ -254,10 +254,9 @@ struct Claim {
     asking: Asking,
 }
 
-type Answers = Vec<(
-    oneshot::Sender<Result<Result<Claims, TokenError>, Unanswered>>,
-    Result<Result<Claims, TokenError>, Unanswered>,
-)>;
+/// What a request is answered: claims to be signed, or why there are none.
+type Answer = Result<Result<Claims, TokenError>, Unanswered>;
+type Answers = Vec<(oneshot::Sender<Answer>, Answer)>;
 
 /// What a transaction writes down, and what is answered once it is committed.
 struct Written {
@@ -268,7 +267,7 @@ struct Written {
 
 impl Written {
     fn of(
-        proven: Vec<Box<Request>>,
+        proven: Vec<Request>,
         claimed: Vec<Claim>,
         revision: Revision,
         known: &BTreeMap<Id, Grantee>,
@@ -276,7 +275,7 @@ impl Written {
     ) -> Written {
         let mut written = Written { entries: Vec::new(), answers: Vec::new(), unknown: Vec::new() };
         for request in proven {
-            let Request { client, asked, at_service, asking, reply } = *request;
+            let Request { client, asked, at_service, asking, reply } = request;
             let grantee = known.get(&client.credential).filter(|grantee| {
                 // What was decided before a change of the client, its tenant or its owner is worth nothing after it.
                 !grantee.deleted && grantee.changed <= client.decided

@@ -1,8 +1,8 @@
 //! Everything the proxy says itself: denials and failures, as problem documents (RFC 9457) that tell a stranger nothing.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use portcullis_model::verdict::PublicCode;
 
 use super::body::Outgoing;
@@ -67,7 +67,28 @@ impl Failure {
 
 /// The answer to a denied request. All of one status and code have the same bytes, but for the decision's id.
 pub(crate) fn denied(denial: &Denial, decision: DecisionId) -> Response<Outgoing> {
-    let mut response = problem(denial.status(), denial.code(), decision);
+    denied_as(denial, "", decision)
+}
+
+/// The envelope of the Antavo API's errors, for a denial that it has a code for. It goes by what was sent, never by what was
+/// wrong with it.
+pub(super) fn antavo(denial: &Denial, headers: &HeaderMap) -> Option<&'static str> {
+    const BEARER: &[u8] = b"bearer ";
+    let is_bearer = headers.get(AUTHORIZATION).is_some_and(|value| {
+        value.as_bytes().get(..BEARER.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER))
+    });
+    let envelope = match is_bearer {
+        true => {
+            r#","error":{"type":"UnauthorizedException","code":220052,"message":"Bearer token authentication failed"}"#
+        }
+        false => r#","error":{"type":"UnauthorizedException","code":101021,"message":"Auth header format is invalid"}"#,
+    };
+    (denial.status() == StatusCode::UNAUTHORIZED).then_some(envelope)
+}
+
+/// The same, with more members of the problem document.
+pub(super) fn denied_as(denial: &Denial, members: &str, decision: DecisionId) -> Response<Outgoing> {
+    let mut response = problem_with(denial.status(), denial.code(), members, decision);
     if !denial.challenge().is_empty()
         && let Ok(challenge) = HeaderValue::from_str(denial.challenge())
     {
@@ -102,10 +123,14 @@ pub(super) fn accepted(decision: DecisionId) -> Response<Outgoing> {
 
 /// A problem document. The code is one of ours and needs no escaping.
 pub(super) fn problem(status: StatusCode, code: &str, decision: DecisionId) -> Response<Outgoing> {
+    problem_with(status, code, "", decision)
+}
+
+fn problem_with(status: StatusCode, code: &str, members: &str, decision: DecisionId) -> Response<Outgoing> {
     let title = status.canonical_reason().unwrap_or("Error");
     let number = status.as_u16();
     let body = format!(
-        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{number},\"code\":\"{code}\",\"decision\":\"{decision}\"}}\n"
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{number},\"code\":\"{code}\",\"decision\":\"{decision}\"{members}}}\n"
     );
     let mut response = Response::new(Outgoing::whole(Bytes::from(body)));
     *response.status_mut() = status;

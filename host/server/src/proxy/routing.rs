@@ -45,8 +45,19 @@ pub(crate) struct Service {
     pub(crate) leaked: Option<String>,
     /// The prefix of the paths that it keeps for Portcullis, where there are tokens.
     pub(crate) reserved: Option<String>,
+    /// What clients expect of denials.
+    pub(crate) errors: ErrorForm,
     /// What answers CORS preflights; without it they are requests like any other.
     pub(crate) preflight: Option<Preflight>,
+}
+
+/// What a denial's body has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ErrorForm {
+    /// A problem document.
+    Problem,
+    /// The same, with the envelope of the Antavo API's errors as a member more.
+    Antavo,
 }
 
 /// A path that Portcullis answers itself.

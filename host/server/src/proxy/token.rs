@@ -102,17 +102,13 @@ impl Proxy {
             Ok(form) => form,
             Err(Unread { status, error }) => {
                 // Whoever was proven has its failure written down; of a stranger nothing is known yet.
-                let (outcome, mut response) = match outcome {
-                    Ok(permit) => {
-                        let (outcome, response) = self.issue(issuing, permit, Err(error), peer, &parts).await;
-                        (outcome, response)
-                    }
+                let mut response = match outcome {
+                    Ok(permit) => self.issue(issuing, permit, Err(error), peer, &parts).await,
                     Err(denial) => {
                         let recorded = self.record(denial.cause().number(), denial.packed());
-                        (Err(denial), answer(&Err(error), recorded))
+                        answer(&Err(error), recorded)
                     }
                 };
-                drop(outcome);
                 if response.status() == StatusCode::BAD_REQUEST {
                     *response.status_mut() = status;
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -148,7 +144,7 @@ impl Proxy {
         } else {
             form.asked
         };
-        self.issue(issuing, permit, asked, peer, &parts).await.1
+        self.issue(issuing, permit, asked, peer, &parts).await
     }
 
     /// Issues what a proven client asks for. Where something of the client has changed since it was proven, it is decided
@@ -160,39 +156,36 @@ impl Proxy {
         asked: Result<Asked, TokenError>,
         peer: &Peer,
         parts: &Parts,
-    ) -> (Result<(), Denial>, Response<Outgoing>) {
+    ) -> Response<Outgoing> {
         let mut permit = permit;
         for _ in 0..ATTEMPTS {
             let recorded = self.record(0, permit.packed());
             let Some((client, kind)) = proven(&permit) else {
-                return (Ok(()), answer(&Err(oauth::failed_client()), recorded));
+                return answer(&Err(oauth::failed_client()), recorded);
             };
             let from = (permit.details().facts.client, recorded.to_string());
             match issuing.desk.issue(client, kind, asked.clone(), from).await {
                 Ok(Ok(issued)) => {
                     let document = oauth::token_document(&issued.token, issued.lifetime_s, issued.scope.as_deref());
-                    return (Ok(()), answer(&Ok(document), recorded));
+                    return answer(&Ok(document), recorded);
                 }
-                Ok(Err(error)) => return (Ok(()), answer(&Err(error), recorded)),
-                Err(Unanswered::Unavailable) => return (Ok(()), unavailable(recorded)),
+                Ok(Err(error)) => return answer(&Err(error), recorded),
+                Err(Unanswered::Unavailable) => return unavailable(recorded),
                 Err(Unanswered::Outdated(revision)) => {
                     let mut enforced = issuing.control.enforced();
                     let waited = enforced.wait_for(|at| *at >= revision.0);
                     if !matches!(tokio::time::timeout(CHANGE_TIMEOUT, waited).await, Ok(Ok(_))) {
-                        return (Ok(()), unavailable(recorded));
+                        return unavailable(recorded);
                     }
                 }
             }
             match self.decide_head(parts, peer) {
                 Ok(anew) => permit = anew,
-                Err(denial) => {
-                    let response = self.failed_client(issuing, &denial, oauth::basic_id(&parts.headers), peer);
-                    return (Err(denial), response);
-                }
+                Err(denial) => return self.failed_client(issuing, &denial, oauth::basic_id(&parts.headers), peer),
             }
         }
         let recorded = self.record(0, permit.packed());
-        (Ok(()), unavailable(recorded))
+        unavailable(recorded)
     }
 
     /// The answer to a client that the gate denied. All that are denied for what they are look the same, and none of them
@@ -284,7 +277,8 @@ async fn metadata(issuing: &Issuing, service: &Service, peer: &Peer, parts: &Par
     let is_its_own = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
     let asked = parts.uri.path();
     let is_below_reserved = asked.strip_prefix(reserved) == Some(oauth::METADATA_PATH);
-    if !is_below_reserved && !(is_its_own && asked.strip_prefix(oauth::METADATA_PATH) == Some(path)) {
+    let is_at_issuer = is_its_own && asked.strip_prefix(oauth::METADATA_PATH) == Some(path);
+    if !is_below_reserved && !is_at_issuer {
         return None;
     }
     let scheme = if peer.connection.secure { "https" } else { "http" };

@@ -240,9 +240,9 @@ fn entries_and_decisions_are_lines() {
     let gap = json!({"gap": 12, "first": "01k9x2m4q7c3e", "last": "01k9x2m4q7c3z"});
     let fake = Fake::new([ok(&json!({"items": [decision, gap], "next": null}))]);
     let expected = "\
-ID                            AT                    VERDICT    REASON              TENANT  KEY  CLIENT     REQUEST
-01k9x2m4q7c3d                 2026-11-21T09:00:00Z  deny 401   credential-revoked  acme    k1   192.0.2.1  GET api.example/v1
-01k9x2m4q7c3e..01k9x2m4q7c3z  -                     gap of 12  -                   -       -    -          -
+ID                            AT                    VERDICT    REASON              OBSERVED  TENANT  KEY  CLIENT     REQUEST
+01k9x2m4q7c3d                 2026-11-21T09:00:00Z  deny 401   credential-revoked  -         acme    k1   192.0.2.1  GET api.example/v1
+01k9x2m4q7c3e..01k9x2m4q7c3z  -                     gap of 12  -                   -         -       -    -          -
 ";
     assert_eq!(fake.run(&["decision", "list"]).done(), expected);
 }

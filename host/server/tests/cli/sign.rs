@@ -55,7 +55,7 @@ fn what_is_missing_is_told_and_the_secret_never() {
         (&PAIR, &["--profile", "antavo", url], "the profile needs a region"),
         (&PAIR, &["--profile", "escher", url], "the profile needs a scope"),
         (&PAIR, &["--profile", "aws", "--region", "eu", url], "the profile needs a service"),
-        (&PAIR, &["--profile", "antavo", "--region", "eu", "--presign", "2d", url], "a presigned URL is valid for"),
+        (&PAIR, &["--profile", "antavo", "--region", "eu", "--presign", "2d", url], "the profile accepts no URL"),
     ] {
         let ran = sign(vars, args);
         assert!(ran.code == 2 && ran.stderr.starts_with(&format!("error: {what}")), "{ran:?}");

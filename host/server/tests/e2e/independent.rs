@@ -150,12 +150,9 @@ fn requests_of_clients_that_others_wrote_pass_and_with_any_byte_changed_they_do_
         let passed = send(&world, &bytes);
         assert_eq!(passed.status(), 200, "{}: {}", what(), passed.text());
         let received = world.echo.last();
-        assert_eq!(
-            (received.target(), received.body.as_slice()),
-            (wire.target.as_str(), wire.body.as_bytes()),
-            "{}",
-            what()
-        );
+        // What a URL is signed with goes no further, as other credentials do not.
+        let forwarded = if case.expires.is_some() { case.target } else { wire.target.as_str() };
+        assert_eq!((received.target(), received.body.as_slice()), (forwarded, wire.body.as_bytes()), "{}", what());
         let count = world.echo.count();
         for at in signed {
             let mut other = bytes.clone();

@@ -42,6 +42,7 @@ mod storage;
 mod streams;
 mod tenant_keys;
 mod tls;
+mod token_keys;
 mod token_log;
 mod tokens;
 mod upstream;

@@ -372,3 +372,22 @@ fn of_several_profiles_one_is_named() {
     let told = admin.patch("/v1/services/shop", service).problem(422, "invalid");
     assert_eq!(told["faults"][0]["field"], "accept[0].client");
 }
+
+#[test]
+fn antavos_clients_get_the_form_of_errors_that_they_know() {
+    let world = World::new();
+    let signer = world.signer(antavo());
+    world.signatures("enforced", "any");
+    signer.call("GET", "/events", &[], "").send(world.server.proxy).expect(200);
+    let code = |call: Call| call.send(world.server.proxy).problem(401, "unauthorized")["error"]["code"].clone();
+    let broken = Signer { secret: "x".repeat(43), key: signer.key.clone(), id: signer.id.clone(), profile: antavo() };
+    assert_eq!(code(broken.call("GET", "/events", &[], "")), 101_021);
+    assert_eq!(code(world.call("GET", "/events")), 101_021);
+    // No other denial has a code there, and other services have no such form.
+    let unknown = signer.call("GET", "/nowhere", &[], "").send(world.server.proxy);
+    assert_eq!(unknown.problem(403, "no_such_endpoint")["error"], Value::Null);
+    let accept = json!([{ "header": "X-API-Key", "kinds": ["tenant"] }]);
+    world.admin().patch("/v1/services/shop", json!({ "accept": accept })).expect(200);
+    let plain = world.call("GET", "/events").send(world.server.proxy).problem(401, "unauthorized");
+    assert_eq!(plain["error"], Value::Null);
+}

@@ -77,6 +77,7 @@ impl Choice {
             id: "shop".parse().unwrap(),
             leaked: None,
             reserved: None,
+            errors: crate::proxy::ErrorForm::Problem,
             preflight: None,
         };
         Choice {
