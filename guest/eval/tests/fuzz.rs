@@ -38,7 +38,9 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         bodies::signature(&bytes);
+    }
 
+    #[test]
     fn an_access_token(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         bodies::token(&bytes);
     }
