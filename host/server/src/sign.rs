@@ -6,10 +6,11 @@ use std::path::Path;
 
 use portcullis_model::signing::date::{self, Weekday};
 use portcullis_model::signing::presets;
-use portcullis_model::signing::signer::{Signer, Unsigned};
+use portcullis_model::signing::signer::{Signature, Signer, Unsigned};
 use portcullis_model::source::SignatureProfile;
 use portcullis_model::time::UnixTime;
 use secrecy::zeroize::Zeroizing;
+use serde::Serialize;
 
 use crate::cli::seconds;
 use crate::error::Error;
@@ -83,6 +84,30 @@ pub(crate) struct Args {
     /// The time of the request, such as 2026-12-31T18:00:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<UnixTime>,
+    /// Print the whole request as a command of curl
+    #[arg(long, conflicts_with = "json")]
+    curl: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Tell on standard error what was signed: the canonical request, and the string to sign
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
+}
+
+/// A signed request.
+#[derive(Serialize)]
+struct Made {
+    method: String,
+    url: String,
+    /// All that are sent but Host.
+    headers: Vec<(String, String)>,
+    /// Of those the ones that were added here.
+    #[serde(skip)]
+    added: usize,
+    canonical_request: String,
+    string_to_sign: String,
+    signature: String,
 }
 
 /// Runs the command.
@@ -105,18 +130,75 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Error> {
     }
     let signer = Signer { profile: &profile, key_id: text(&key_id)?, secret: &secret };
     let now = args.at.unwrap_or_else(clock::now);
-    let signed = match args.presign {
+    let made = match args.presign {
         Some(expires_s) => presigned(&signer, &url, expires_s, now)?,
         None => args.header_fields(&signer, &url, now, &mut inputs)?,
     };
-    output::say(&signed)?;
+    if args.json {
+        output::say_json(&made)?;
+        return Ok(Exit::Success);
+    }
+    if args.curl {
+        output::say(&made.curl(args.body.as_ref()))?;
+    } else if args.presign.is_some() {
+        output::say(&format!("{}\n", made.url))?;
+    } else {
+        let added = made.headers.iter().skip(made.headers.len().saturating_sub(made.added));
+        output::say(&added.map(|(name, value)| format!("{name}: {value}\n")).collect::<String>())?;
+    }
+    if args.explain {
+        let Made { canonical_request, string_to_sign, .. } = &made;
+        output::say_aside(&format!("canonical request:\n{canonical_request}\n\nstring to sign:\n{string_to_sign}\n"))?;
+    }
     Ok(Exit::Success)
 }
 
-fn presigned(signer: &Signer<'_>, url: &Absolute<'_>, expires_s: u32, now: UnixTime) -> Result<String, Error> {
-    // A fragment is the browser's own (RFC 9110 section 4.2.5) and not sent.
+impl Made {
+    fn new(method: &str, url: String, signature: &Signature) -> Made {
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Made {
+            method: method.to_ascii_uppercase(),
+            url,
+            headers: Vec::new(),
+            added: 0,
+            canonical_request: shown(&signature.canonical_request),
+            string_to_sign: shown(&signature.string_to_sign),
+            signature: signature.hex.clone(),
+        }
+    }
+
+    /// A command that sends it, for a shell.
+    fn curl(&self, body: Option<&Origin>) -> String {
+        // Nothing is special to a shell between single quotes but the quote itself.
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+        // Without `--globoff` and `--path-as-is` curl would send another target than the one that was signed.
+        let mut command = format!("curl --globoff --path-as-is -X {}", quoted(&self.method));
+        for (name, value) in &self.headers {
+            command.push_str(&format!(" -H {}", quoted(&format!("{name}: {value}"))));
+        }
+        match body {
+            None => {}
+            Some(Origin::Stdin) => command.push_str(" --data-binary @-"),
+            Some(Origin::File(path)) => {
+                command.push_str(&format!(" --data-binary {}", quoted(&format!("@{}", path.display()))));
+            }
+        }
+        format!("{command} {}\n", quoted(&self.url))
+    }
+}
+
+/// What is sent of a URL's path and query. A fragment is the browser's own (RFC 9110 section 4.2.5).
+fn sent<'a>(url: &'a Absolute<'_>) -> Result<&'a str, Error> {
     let end = url.target.iter().position(|byte| *byte == b'#').unwrap_or(url.target.len());
-    let target = text(url.target.get(..end).unwrap_or_default())?;
+    text(url.target.get(..end).unwrap_or_default())
+}
+
+fn whole(url: &Absolute<'_>, target: &str) -> Result<String, Error> {
+    Ok(format!("{}://{}{target}", if url.secure { "https" } else { "http" }, text(url.authority)?))
+}
+
+fn presigned(signer: &Signer<'_>, url: &Absolute<'_>, expires_s: u32, now: UnixTime) -> Result<Made, Error> {
+    let target = sent(url)?;
     let host = text(url.authority)?;
     if expires_s == 0 || expires_s > signer.profile.presigned_expires_s {
         return Err(Error::Options {
@@ -124,8 +206,8 @@ fn presigned(signer: &Signer<'_>, url: &Absolute<'_>, expires_s: u32, now: UnixT
             fix: "give `--presign` a time that is at most its `presigned_expires_s`",
         });
     }
-    let target = signer.presign(target, host, now, expires_s).target;
-    Ok(format!("{}://{host}{target}\n", if url.secure { "https" } else { "http" }))
+    let presigned = signer.presign(target, host, now, expires_s);
+    Ok(Made::new("GET", whole(url, &presigned.target)?, &presigned.signature))
 }
 
 impl Args {
@@ -135,7 +217,7 @@ impl Args {
         url: &Absolute<'_>,
         now: UnixTime,
         inputs: &mut Inputs,
-    ) -> Result<String, Error> {
+    ) -> Result<Made, Error> {
         let mut fields = request::fields(&self.headers, inputs)?;
         if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host")) {
             fields.insert(0, (b"Host".to_vec(), url.authority.to_vec()));
@@ -160,13 +242,19 @@ impl Args {
         };
         let request = Unsigned {
             method: &self.method,
-            target: text(&url.target)?,
+            target: sent(url)?,
             host: text(url.authority)?,
             headers: &fields,
             body: &body,
         };
         let signed = signer.sign(&request, &names, now);
-        Ok(signed.added.iter().map(|(name, value)| format!("{name}: {value}\n")).collect())
+        let mut made = Made::new(&self.method, whole(url, sent(url)?)?, &signed.signature);
+        made.added = signed.added.len();
+        // A host that is the URL's own is what any client sends.
+        let is_sent =
+            |(name, value): &(String, String)| !name.eq_ignore_ascii_case("host") || value.as_bytes() != url.authority;
+        made.headers = fields.into_iter().filter(is_sent).chain(signed.added).collect();
+        Ok(made)
     }
 
     fn profile(&self, inputs: &mut Inputs) -> Result<SignatureProfile, Error> {

@@ -71,3 +71,40 @@ fn a_url_is_signed_as_a_whole_but_for_its_fragment() {
         "https://a.example/x?y=1&X-Antavo-Algorithm=ANTAVO-HMAC-SHA256&X-Antavo-Credentials=AKIDEXAMPLE%2F20260307%2F";
     assert!(url.starts_with(start) && !url.contains('#'), "{url}");
 }
+
+#[test]
+fn a_fragment_is_not_signed_in_the_header_form_either() {
+    let args = ["--profile", "antavo", "--region", "eu", "--at", "2026-03-07T12:34:56Z"];
+    let made = |url: &str| sign(&PAIR, &[&args[..], &[url]].concat()).done();
+    assert_eq!(made("https://a.example/x?y=1#part"), made("https://a.example/x?y=1"));
+}
+
+#[test]
+fn a_command_of_curl_sends_what_was_signed() {
+    let files = Files::new();
+    let (profile, body) = (files.put("ems.json", PROFILE), files.put("it's", "Action=ListUsers&Version=2010-05-08"));
+    let ask = ["-X", "POST", "-H", "X-Note: it's", "--body", &body, "--at", "2011-09-09T23:36:00Z", "--curl"];
+    let args = [&["--profile", profile.as_str()][..], &ask[..], &["https://iam.amazonaws.com/a[b]"]].concat();
+    let made = sign(&PAIR, &args).done();
+    let start = "curl --globoff --path-as-is -X 'POST' -H 'X-Note: it'\\''s' -H 'X-Ems-Date: 20110909T233600Z' -H 'X-Ems-Auth: ";
+    assert!(made.starts_with(start), "{made}");
+    assert!(made.ends_with("it'\\''s' 'https://iam.amazonaws.com/a[b]'\n"), "{made}");
+    assert!(!made.contains(SECRET));
+}
+
+#[test]
+fn what_was_signed_is_explained_on_standard_error_and_in_json() {
+    let files = Files::new();
+    let profile = files.put("ems.json", PROFILE);
+    let args = [&["--profile", profile.as_str()][..], &ASK[..]].concat();
+    let ran = sign(&PAIR, &[&args[..], &["--explain"]].concat());
+    assert_eq!((ran.code, ran.text()), (0, SIGNED));
+    let json = sign(&PAIR, &[&args[..], &["--json"]].concat()).json();
+    let (canonical, string) = (json["canonical_request"].as_str().unwrap(), json["string_to_sign"].as_str().unwrap());
+    assert!(
+        canonical.starts_with("POST\n/\n\ncontent-type:") && string.starts_with("EMS-HMAC-SHA256\n20110909T233600Z\n")
+    );
+    assert_eq!(ran.stderr, format!("canonical request:\n{canonical}\n\nstring to sign:\n{string}\n"));
+    assert_eq!(json["signature"], "f36c21c6e16a71a6e8dc56673ad6354aeef49c577a22fd58a190b5fcf8891dbd");
+    assert!(!json.to_string().contains(SECRET) && !ran.stderr.contains(SECRET));
+}
