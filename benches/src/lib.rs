@@ -7,6 +7,8 @@ use portcullis_model::credential::{Kind, SecretDigest, Seed, key_checksum};
 use portcullis_model::head::RequestHead;
 use portcullis_model::id::{EndpointRef, Id, Revision};
 use portcullis_model::method::Methods;
+use portcullis_model::signing::presets;
+use portcullis_model::signing::signer::{Signer, Unsigned};
 use portcullis_model::source::{
     CreatorRule, Credential, CredentialState, Endpoint, EndpointSettings, Group, Module, Permission, Presentation,
     SecretVersion, Service, SignatureMode, Source, Tenant, TenantState,
@@ -135,21 +137,73 @@ pub fn clients(credentials: usize) -> Result<Source> {
     Ok(source)
 }
 
+/// An installation as [`source`], in which every tenant's first key is a workspace key that signs, with the secret
+/// [`signing_secret`] in the slot of its tenant's number: a tenant has one such key.
+pub fn signers(credentials: usize) -> Result<Source> {
+    let mut source = source(credentials)?;
+    let profile = presets::antavo("eu");
+    for service in &mut source.services {
+        service.accept = serde_json::from_value(serde_json::json!([
+            { "header": "X-API-Key", "kinds": ["tenant"] },
+            { "signature": "antavo", "kinds": ["workspace"] },
+        ]))?;
+    }
+    for (credential, slot) in source.credentials.iter_mut().step_by(PER_TENANT).zip(0..) {
+        credential.kind = Kind::Workspace;
+        credential.group = None;
+        credential.ip_allowlist = Vec::new();
+        credential.signature_profile = Some(profile.id.clone());
+        for secret in &mut credential.secrets {
+            secret.signing_slot = Some(slot);
+        }
+    }
+    source.installation.signature_profiles = vec![profile];
+    Ok(source)
+}
+
+/// How many signers there are among that many credentials.
+#[must_use]
+pub fn signers_among(credentials: usize) -> usize {
+    credentials.div_ceil(PER_TENANT)
+}
+
+/// The secret of the signer of that number.
+#[must_use]
+pub fn signing_secret(number: usize) -> String {
+    format!("a signing secret, number {number:012}")
+}
+
+/// The request of [`request`], by the signer of that number.
+pub fn signed_request(number: usize) -> Result<Vec<u8>> {
+    let profile = presets::antavo("eu");
+    let (key, secret) = (key(number * PER_TENANT), signing_secret(number));
+    let signer = Signer { profile: &profile, key_id: &key, secret: secret.as_bytes() };
+    let host = [("host".to_owned(), "api.shop.example".to_owned())];
+    let unsigned = Unsigned { method: "GET", target: TARGET, host: "api.shop.example", headers: &host, body: b"" };
+    let signed = signer.sign(&unsigned, &[], now()?);
+    let mut added = signed.added.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let (date, authorization) = (added.next().context("a date")?, added.next().context("a signature")?);
+    packed([date, authorization])
+}
+
 /// The request of [`request`], with an access token in place of the key.
 pub fn bearer_request(token: &str) -> Result<Vec<u8>> {
-    packed(b"authorization", format!("Bearer {token}").as_bytes())
+    packed([REQUEST_ID, (b"authorization", format!("Bearer {token}").as_bytes())])
 }
 
 /// A packed request with 12 header fields, and where the key stands in it, so that it can be exchanged in place.
 pub fn request(key: &str) -> Result<(Vec<u8>, usize)> {
-    let packed = packed(b"x-api-key", key.as_bytes())?;
+    let packed = packed([REQUEST_ID, (b"x-api-key", key.as_bytes())])?;
     // The key is the last value of the buffer.
     let at = packed.len() - key.len();
     Ok((packed, at))
 }
 
-/// A packed request with 12 header fields, of which the last one is given.
-fn packed(name: &[u8], value: &[u8]) -> Result<Vec<u8>> {
+const TARGET: &str = "/v1/endpoint-7/42?expand=lines";
+const REQUEST_ID: (&[u8], &[u8]) = (b"x-request-id", b"0b9d4c1e-4a57-4b1c-9d43-6d6a5f0f7a11");
+
+/// A packed request with 12 header fields, of which the last two are given, and without a body.
+fn packed([first, last]: [(&[u8], &[u8]); 2]) -> Result<Vec<u8>> {
     let headers: [(&[u8], &[u8]); 12] = [
         (b"host", b"api.shop.example"),
         (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0"),
@@ -161,17 +215,17 @@ fn packed(name: &[u8], value: &[u8]) -> Result<Vec<u8>> {
         (b"cookie", b"session=0123456789abcdef0123456789abcdef; theme=dark"),
         (b"origin", b"https://www.shop.example"),
         (b"referer", b"https://www.shop.example/orders"),
-        (b"x-request-id", b"0b9d4c1e-4a57-4b1c-9d43-6d6a5f0f7a11"),
-        (name, value),
+        first,
+        last,
     ];
     let head = RequestHead {
         secure: true,
         peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
         method: b"GET",
         authority: None,
-        target: b"/v1/endpoint-7/42?expand=lines",
+        target: TARGET.as_bytes(),
         headers: &headers,
-        bodiless: false,
+        bodiless: true,
     };
     Ok(head.pack()?)
 }

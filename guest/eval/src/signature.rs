@@ -370,16 +370,12 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The endings of the names of presigned parameters. AWS has the second in the singular.
+/// The endings of the names of presigned parameters.
 const PRESIGNED: [&str; 6] = ["Algorithm", "Credentials", "Date", "Expires", "SignedHeaders", "Signature"];
 
 /// The name of a presigned parameter of a profile.
 fn parameter(profile: &Profile<'_>, ending: &str) -> Vec<u8> {
-    let ending = match (profile.canonical_form, ending) {
-        (CanonicalForm::Aws, "Credentials") => "Credential",
-        (CanonicalForm::Aws | CanonicalForm::Escher | CanonicalForm::Antavo, ending) => ending,
-    };
-    ["X-", profile.vendor_key, "-", ending].concat().into_bytes()
+    signing::presigned_name(profile.canonical_form, profile.vendor_key, ending).into_bytes()
 }
 
 /// What a presigned URL's parameters begin with.

@@ -19,7 +19,7 @@ use sha2::digest::FixedOutput as _;
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::key_sheet::{DAY_KEY_BYTES, Day, DayKey};
-use crate::source::{SignatureHash, SignatureProfile};
+use crate::source::{CanonicalForm, SignatureHash, SignatureProfile};
 use crate::time::UnixTime;
 
 /// What stands for the body of a presigned URL in Escher.
@@ -152,6 +152,16 @@ pub fn write_string_to_sign(
     digest.write_hex(out);
 }
 
+/// The name of a presigned URL's parameter: `X-Escher-Credentials`. AWS has that one in the singular.
+#[must_use]
+pub fn presigned_name(form: CanonicalForm, vendor_key: &str, ending: &str) -> String {
+    let ending = match (form, ending) {
+        (CanonicalForm::Aws, "Credentials") => "Credential",
+        (CanonicalForm::Aws | CanonicalForm::Escher | CanonicalForm::Antavo, ending) => ending,
+    };
+    ["X-", vendor_key, "-", ending].concat()
+}
+
 /// A day as `YYYYMMDD`.
 #[must_use]
 pub fn short_date(day: Day) -> [u8; 8] {
@@ -161,7 +171,6 @@ pub fn short_date(day: Day) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::CanonicalForm;
 
     /// The example of key derivation in AWS's documentation of Signature Version 4.
     #[test]

@@ -49,6 +49,7 @@ use serde_json::{Map, Value, json};
 
 use self::confirm::{Consent, Question};
 use self::table::Column;
+pub(crate) use self::value::seconds;
 use crate::client::{Access, Answer, Call, Client, ClientError, Scheme};
 use crate::error::Error;
 use crate::{Exit, output};

@@ -1,14 +1,16 @@
 //! `portcullis`: the gate from the command line.
 //!
 //! The program decides nothing itself: `check` asks the component in its sandbox, as every other host does. It holds no
-//! secret longer than one request, and no header value, query or URL ever reaches its output.
+//! secret longer than one request, and no header value, query or URL ever reaches its output, but for what `sign` makes.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`check`] | one request against a policy: the command |
+//! | [`sign`] | a request signed as a client does |
 //! | [`request`], [`raw`] | the request, from arguments or from the bytes a client sent |
 //! | [`cli`], [`client`] | the commands that work on a running server, and calling it |
 //! | [`sandbox`] | the engine, with a cache of its compiled code |
+//! | [`signing_pair`] | a signer's keys, for a check without a server |
 //! | [`report`] | a verdict explained, for people and as JSON |
 //! | [`policy`] | making and reading policies: build, inspect, diff |
 //! | [`document`] | a file as the policy, delta or source that it holds |
@@ -49,6 +51,8 @@ mod request;
 mod sandbox;
 mod secrets;
 mod serve;
+mod sign;
+mod signing_pair;
 mod tls;
 mod usage;
 
@@ -86,6 +90,7 @@ Examples:
 #[derive(Subcommand)]
 enum Command {
     Check(Box<check::Args>),
+    Sign(Box<sign::Args>),
     Policy(policy::Args),
     Serve(serve::Args),
     Recover(recover::Args),
@@ -131,6 +136,7 @@ fn complain(error: &Error) {
 fn run(command: Command) -> Result<Exit, Error> {
     match command {
         Command::Check(args) => check::run(&args),
+        Command::Sign(args) => sign::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Serve(args) => Ok(serve::run(&args)?),
         Command::Recover(args) => Ok(recover::run(&args)?),

@@ -20,6 +20,8 @@ pub(crate) struct Connection {
     pub(crate) peer: IpAddr,
     /// Whether it is TLS.
     pub(crate) secure: bool,
+    /// Whether a body follows, whatever the head says of one.
+    pub(crate) has_body: bool,
 }
 
 /// Reads a request's head and packs it. What follows the head is not looked at.
@@ -45,6 +47,12 @@ fn parse(bytes: &[u8], from: &Origin, connection: Connection) -> Result<Packed, 
     let absolute = Absolute::split(target);
     let headers: Vec<(&[u8], &[u8])> =
         request.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+    // What follows the head is not read, so a head that announces a body leaves it open (RFC 9112 section 6.3).
+    let announces = |field: &httparse::Header<'_>| match field.name {
+        name if name.eq_ignore_ascii_case("content-length") => field.value.trim_ascii() != b"0",
+        name => name.eq_ignore_ascii_case("transfer-encoding"),
+    };
+    let has_body = connection.has_body || request.headers.iter().any(announces);
     let head = RequestHead {
         secure: connection.secure,
         peer: connection.peer,
@@ -52,7 +60,7 @@ fn parse(bytes: &[u8], from: &Origin, connection: Connection) -> Result<Packed, 
         authority: absolute.as_ref().map(|absolute| absolute.authority),
         target: absolute.as_ref().map_or(target, |absolute| &absolute.target),
         headers: &headers,
-        bodiless: false,
+        bodiless: !has_body,
     };
     Ok(head.pack())
 }
@@ -75,7 +83,7 @@ mod tests {
     use portcullis_model::head::Packed as Opened;
 
     fn parsed(bytes: &[u8]) -> Result<Packed, Error> {
-        let connection = Connection { peer: "192.0.2.1".parse().unwrap(), secure: true };
+        let connection = Connection { peer: "192.0.2.1".parse().unwrap(), secure: true, has_body: false };
         parse(bytes, &Origin::Stdin, connection)
     }
 

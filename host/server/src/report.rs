@@ -11,11 +11,11 @@ use portcullis_model::facts::Facts;
 use portcullis_model::head::HeadTooLarge;
 use portcullis_model::id::Revision;
 use portcullis_model::time::UnixTime;
-use portcullis_model::verdict::{Reason, Verdict};
+use portcullis_model::verdict::{DigestAlgorithm, Reason, Verdict};
 
 pub(crate) use self::explained::{DecidedFacts, Explained};
 
-use self::explained::Word;
+use self::explained::{Algorithm, Word};
 use crate::error::Error;
 use crate::{Exit, output};
 
@@ -53,6 +53,14 @@ impl Explained {
             Form::Text => output::say(&text::write(self)),
             Form::Json => output::say_json(self),
         }
+    }
+
+    /// The digest of the body that the verdict waits for.
+    pub(crate) fn needed(&self) -> Option<DigestAlgorithm> {
+        self.need_body.as_ref().map(|need| match need.algorithm {
+            Algorithm::Sha256 => DigestAlgorithm::Sha256,
+            Algorithm::Sha512 => DigestAlgorithm::Sha512,
+        })
     }
 
     /// How a check of the request ends.

@@ -29,6 +29,8 @@ pub(crate) struct Written<'a> {
     pub(crate) peer: IpAddr,
     /// How the URL's host is sent.
     pub(crate) version: Version,
+    /// Whether a body follows the head.
+    pub(crate) has_body: bool,
 }
 
 /// What differs between versions of HTTP.
@@ -40,31 +42,16 @@ pub(crate) enum Version {
     Http2,
 }
 
-type Field = (Vec<u8>, Vec<u8>);
+/// A header field: its name and its value.
+pub(crate) type Field = (Vec<u8>, Vec<u8>);
 
 /// Packs a request from the command line.
 ///
 /// # Errors
 /// Where the URL or a header field is none, or a file of header fields cannot be read.
 pub(crate) fn pack(written: &Written<'_>, inputs: &mut Inputs) -> Result<Packed, Error> {
-    let url = Absolute::split(written.url.as_bytes()).ok_or(Error::Request {
-        what: "the URL does not begin with `https://` or `http://`",
-        fix: "write it as `https://HOST/PATH`, in quotes where it has a `?` or `&`",
-    })?;
-    if url.authority.is_empty() {
-        return Err(Error::Request { what: "the URL has no host", fix: "write it as `https://HOST/PATH`" });
-    }
-    if url.authority.contains(&b'@') {
-        let fix = "clients do not send that part; give the credential with `-H`";
-        return Err(Error::Request { what: "the URL has a user before its host", fix });
-    }
-    let mut fields = Vec::new();
-    for (number, given) in (1..).zip(written.headers) {
-        match given.as_bytes().strip_prefix(b"@") {
-            Some(file) => read_fields(&OsStr::from_bytes(file).to_owned().into(), inputs, &mut fields)?,
-            None => fields.push(field(given.as_bytes(), || format!("header {number} of the command line"))?),
-        }
-    }
+    let url = absolute(written.url)?;
+    let mut fields = fields(written.headers, inputs)?;
     let has_host = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"host"));
     if written.version == Version::Http1 && !has_host {
         fields.insert(0, (b"host".to_vec(), url.authority.to_vec()));
@@ -77,9 +64,43 @@ pub(crate) fn pack(written: &Written<'_>, inputs: &mut Inputs) -> Result<Packed,
         authority: (written.version == Version::Http2).then_some(url.authority),
         target: &url.target,
         headers: &headers,
-        bodiless: false,
+        bodiless: !written.has_body,
     };
     Ok(head.pack())
+}
+
+/// Splits the URL of a request that a client could send.
+///
+/// # Errors
+/// Where it is none.
+pub(crate) fn absolute(url: &OsStr) -> Result<Absolute<'_>, Error> {
+    let url = Absolute::split(url.as_bytes()).ok_or(Error::Request {
+        what: "the URL does not begin with `https://` or `http://`",
+        fix: "write it as `https://HOST/PATH`, in quotes where it has a `?` or `&`",
+    })?;
+    if url.authority.is_empty() {
+        return Err(Error::Request { what: "the URL has no host", fix: "write it as `https://HOST/PATH`" });
+    }
+    if url.authority.contains(&b'@') {
+        let fix = "clients do not send that part; give the credential with `-H`";
+        return Err(Error::Request { what: "the URL has a user before its host", fix });
+    }
+    Ok(url)
+}
+
+/// The header fields of the command line.
+///
+/// # Errors
+/// Where one is none, or a file of them cannot be read.
+pub(crate) fn fields(given: &[OsString], inputs: &mut Inputs) -> Result<Vec<Field>, Error> {
+    let mut fields = Vec::new();
+    for (number, given) in (1..).zip(given) {
+        match given.as_bytes().strip_prefix(b"@") {
+            Some(file) => read_fields(&OsStr::from_bytes(file).to_owned().into(), inputs, &mut fields)?,
+            None => fields.push(field(given.as_bytes(), || format!("header {number} of the command line"))?),
+        }
+    }
+    Ok(fields)
 }
 
 fn read_fields(from: &Origin, inputs: &mut Inputs, fields: &mut Vec<Field>) -> Result<(), Error> {

@@ -9,7 +9,9 @@ use portcullis_eval::{Gate, Input, Recorder, Silent};
 use portcullis_model::answer::Details;
 use portcullis_model::head::RequestHead;
 use portcullis_model::id::Revision;
+use portcullis_model::key_sheet::{DAY_KEY_BYTES, Day, DayKey, encode};
 use portcullis_model::policy::{Policy, build, build_delta};
+use portcullis_model::signing::date;
 use portcullis_model::source::{Delta, Source};
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::Verdict;
@@ -19,6 +21,8 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const SMALL: &[u8] = include_bytes!("../../../guest/model/tests/policy/small.json");
 const WITH_TOKENS: &[u8] = include_bytes!("../../conformance/policies/tokens.json");
 const NEXT: &[u8] = include_bytes!("../../../guest/model/tests/policy/next.json");
+/// A source with signers.
+const SIGNED: &[u8] = include_bytes!("../../conformance/policies/signed.json");
 
 static BASE: LazyLock<Vec<u8>> = LazyLock::new(|| build(&Source::from_json(SMALL).unwrap()).unwrap());
 static DELTA: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -26,6 +30,13 @@ static DELTA: LazyLock<Vec<u8>> = LazyLock::new(|| {
     build_delta(&Delta::between(&small, &next)).unwrap()
 });
 static GATE: LazyLock<Gate> = LazyLock::new(|| gate(BASE.clone()).unwrap());
+static SIGNED_GATE: LazyLock<Gate> = LazyLock::new(|| {
+    let mut gate = gate(build(&Source::from_json(SIGNED).unwrap()).unwrap()).unwrap();
+    for slot in 0..4 {
+        gate.load_keys(&encode(Day::of(now()), slot, &[DayKey([7; DAY_KEY_BYTES])]).unwrap()).unwrap();
+    }
+    gate
+});
 /// A policy with a key that the fuzzer can sign by.
 static TOKENS: LazyLock<Gate> =
     LazyLock::new(|| gate(build(&Source::from_json(WITH_TOKENS).unwrap()).unwrap()).unwrap());
@@ -75,6 +86,32 @@ pub fn head(bytes: &[u8]) {
     };
     if let Ok(packed) = head.pack() {
         decide_soundly(&GATE, &packed);
+    }
+}
+
+/// The value of an authorization and a query, a line each, under a policy with signers. Nobody signs by chance.
+pub fn signature(bytes: &[u8]) {
+    let end = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
+    let (authorization, query) = (&bytes[..end], bytes.get(end + 1..).unwrap_or_default());
+    let target = [b"/v1/any?", query].concat();
+    let (long, http) = (date::long_date(now()), date::http_date(now()));
+    for name in [&b"authorization"[..], b"x-escher-auth", b"x-long-auth", b"x-unread"] {
+        let headers: [(&[u8], &[u8]); 6] = [
+            (b"host", b"api.signed.example"),
+            (b"date", http.as_bytes()),
+            (b"x-escher-date", &long),
+            (b"x-long-date", &long),
+            (b"x-amz-date", &long),
+            (name, authorization),
+        ];
+        let peer = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let (method, target) = (&b"GET"[..], target.as_slice());
+        let head =
+            RequestHead { secure: true, peer, method, authority: None, target, headers: &headers, bodiless: true };
+        if let Ok(packed) = head.pack() {
+            let (verdict, _, _) = decide(&SIGNED_GATE, &packed);
+            assert!(matches!(verdict, Verdict::Deny(_)), "{verdict:?}");
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::extract::{Asked, At, bounded, paging};
 use super::problem::Problem;
 use super::{Api, Proven, schema};
 use crate::enforce::cause_name;
+use crate::evidence::unhex;
 use crate::journal::DecisionId;
 use crate::report::{DecidedFacts, Explained};
 
@@ -223,12 +224,14 @@ impl Traced {
     }
 }
 
-/// `?at=TIME`.
+/// `?at=TIME&body_digest=HEX`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckQuery {
     /// The time of the request, as RFC 3339: now where it is left out.
     at: Option<String>,
+    /// The digest of the body in hex, SHA-256 or SHA-512 as a verdict `need_body` asks for it.
+    body_digest: Option<String>,
 }
 
 /// Explains what would be decided of a packed head (`portcullis_model::head`): the body of this call.
@@ -242,12 +245,25 @@ pub(super) async fn check(
     let at = query.at.map(|text| text.parse::<UnixTime>()).transpose().map_err(|error| {
         Problem::invalid(vec![portcullis_control::FieldFault { field: "at".to_owned(), what: error.to_string() }])
     })?;
+    let digest = query.body_digest.map(|text| digest(&text)).transpose()?;
     let head = bounded(request).await?;
     let now = at.unwrap_or_else(|| api.control.now());
-    let explanation = api.engine.explain(portcullis_engine::Request::new(&head, now)).map_err(|error| {
+    let asked =
+        portcullis_engine::Request { body_digest: digest.as_deref(), ..portcullis_engine::Request::new(&head, now) };
+    let explanation = api.engine.explain(asked).map_err(|error| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", format!("{error}, so there is no verdict"))
     })?;
     Ok(Json(Explained::of(&explanation)))
+}
+
+fn digest(hex: &str) -> Result<Vec<u8>, Problem> {
+    let digest = unhex::<32>(hex).map(Vec::from).or_else(|| unhex::<64>(hex).map(Vec::from));
+    digest.ok_or_else(|| {
+        Problem::invalid(vec![portcullis_control::FieldFault {
+            field: "body_digest".to_owned(),
+            what: "it is no SHA-256 or SHA-512 digest in hex".to_owned(),
+        }])
+    })
 }
 
 /// The key that the caller used.

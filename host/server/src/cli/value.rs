@@ -77,7 +77,7 @@ pub(super) fn presentation(text: &str) -> Result<Presentation, String> {
 }
 
 /// A duration with its unit, in whole seconds.
-pub(super) fn seconds(text: &str) -> Result<u32, &'static str> {
+pub(crate) fn seconds(text: &str) -> Result<u32, &'static str> {
     // A day is 24 hours here; elsewhere it may have 23 or 25, so the library asks for hours.
     if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
         return days.checked_mul(86_400).ok_or("that is too many days");

@@ -82,9 +82,15 @@ impl Page {
                 Outcome::Observed => (NOTED, "observed"),
                 Outcome::Skip => (FAINT, "skip"),
             };
-            let (check, detail) = (Visible(&step.check), Visible(&step.detail));
+            let check = Visible(&step.check);
             let pad = width.saturating_sub(step.check.len());
+            // What a signature was made over has lines of its own, to be compared with the client's.
+            let mut lines = step.detail.split('\n').map(Visible);
+            let detail = lines.next().unwrap_or(Visible(""));
             self.line(format_args!("  {style}{outcome:8}{style:#}  {check}{:pad$}  {detail}", ""));
+            for line in lines {
+                self.line(format_args!("  {:8}  {FAINT}|{FAINT:#} {line}", ""));
+            }
         }
     }
 

@@ -13,3 +13,5 @@ mod policy;
 mod remote;
 mod secrets;
 mod shown;
+mod sign;
+mod signed;
