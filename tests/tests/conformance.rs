@@ -145,7 +145,7 @@ fn nothing_of_the_corpus_is_left_out() {
 /// DESIGN.md, invariant 7: unknown, wrong, revoked and expired look the same.
 #[test]
 fn a_caller_cannot_tell_one_401_from_another() -> Result<()> {
-    let mut looks: BTreeMap<(String, String), BTreeSet<(&str, String)>> = BTreeMap::new();
+    let mut looks: BTreeMap<(String, String, bool), BTreeSet<(&str, String)>> = BTreeMap::new();
     let mut reasons = BTreeSet::new();
     let with_name = |setting: &Setting<'_>| Ok((setting.to_string(), setting.gate()?));
     each_case(with_name, |(setting, gate), case| {
@@ -155,7 +155,14 @@ fn a_caller_cannot_tell_one_401_from_another() -> Result<()> {
         if reason.status() == 401 {
             ensure!(!details.challenge.is_empty(), "a 401 needs a challenge (RFC 9110 section 15.5.2)");
             ensure!(details.strip.is_none() && details.obligations.is_empty(), "a denial edits nothing");
-            let service = (setting.clone(), details.facts.service.to_owned());
+            // Whoever presents a token is answered in its scheme (RFC 6750 section 3); every token alike.
+            let is_bearer = |(name, value): &(Vec<u8>, Vec<u8>)| {
+                name.eq_ignore_ascii_case(b"authorization")
+                    && value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+            };
+            let takes_tokens = details.challenge.contains("Bearer");
+            let has_token = takes_tokens && case.request.headers.iter().any(is_bearer);
+            let service = (setting.clone(), details.facts.service.to_owned(), has_token);
             looks.entry(service).or_default().insert((reason.public_code().as_str(), details.challenge.to_owned()));
             reasons.insert(reason);
         } else if reason == Reason::TokenLacksScope {

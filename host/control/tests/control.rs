@@ -588,8 +588,8 @@ async fn every_change_and_refusal_is_in_a_chain_that_holds() {
     let report = view.verify_audit().await.unwrap();
     assert!(report.is_intact(), "{report:?}");
     let rows: u64 = report.report.chains.iter().map(|chain| chain.rows).sum();
-    // system tenant, root user, root key, 2 tenants, service, 3 endpoints, 2 groups, key, refusal
-    assert_eq!(rows, 13);
+    // system tenant, token key, root user, root key, 2 tenants, service, 3 endpoints, 2 groups, key, refusal
+    assert_eq!(rows, 14);
 }
 
 #[tokio::test]

@@ -60,7 +60,8 @@ fn an_unknown_key_has_its_line_and_column() {
     let line = 1 + source.lines().position(|line| line.contains("ip_alowlist")).unwrap();
     let message = format!(
         "`{path}` line {line} column 19: unknown field `ip_alowlist`, expected one of `id`, `tenant`, `kind`, `state`, \
-         `expires`, `secrets`, `group`, `ip_allowlist`, `endpoints`, `applications`, `creator`, `creator_rule`: \
+         `expires`, `secrets`, `group`, `ip_allowlist`, `endpoints`, `applications`, `creator`, `creator_rule`, \
+         `signature_profile`, `signed_only`: \
          correct it there"
     );
     each_reader(&path, &message);

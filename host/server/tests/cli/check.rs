@@ -66,7 +66,7 @@ fn a_denial_is_explained_and_edits_nothing() {
     assert!(ran.text().contains("\n  fail      standing    the credential is revoked\n"), "{}", ran.text());
     assert!(
         ran.text()
-            .ends_with("\nChallenge\n  WWW-Authenticate  ApiKey realm=\"shop\", Bearer realm=\"shop\", ManagementKey-v1 realm=\"shop\"\n")
+            .ends_with("\nChallenge\n  WWW-Authenticate  ApiKey realm=\"shop\", ManagementKey-v1 realm=\"shop\"\n")
     );
     assert!(!ran.text().contains("Edits"));
 }
@@ -113,7 +113,7 @@ fn json_has_every_field_of_a_denial() {
         "credential-missing",
         null,
         null,
-        "ApiKey realm=\"shop\", Bearer realm=\"shop\", ManagementKey-v1 realm=\"shop\""
+        "ApiKey realm=\"shop\", ManagementKey-v1 realm=\"shop\""
     ]);
     assert_eq!(json!(fields), expected);
     assert_eq!((&found["set_headers"], &found["facts"]["credential"]), (&json!([]), &json!(null)));
