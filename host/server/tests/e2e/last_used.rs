@@ -68,7 +68,8 @@ fn p2_each_version_of_a_secret_has_its_share_of_the_traffic() {
     shown(&world, &at, |key| key["last_used"].is_object());
     world.server.stop();
     for statement in [
-        "INSERT INTO credential_secret SELECT credential_seq, version, sha256, 4000000000 FROM kept
+        "INSERT INTO credential_secret (credential_seq, version, sha256, until)
+         SELECT credential_seq, version, sha256, 4000000000 FROM kept
          WHERE sha256 NOT IN (SELECT sha256 FROM credential_secret)",
         "DROP TABLE kept",
     ] {

@@ -53,8 +53,8 @@ fn every_secret_opens_under_the_new_master_key_and_none_under_the_old_one() {
     let old = fs::read_to_string(master_key(&world.site)).unwrap();
     let done = rekey(&world.site);
     assert_eq!(done.code, Some(0), "{done:?}");
-    // The workspace key, what it signs with, and the key of the audit.
-    assert!(done.stdout.starts_with("3 secrets are sealed anew: the new master key is in "), "{done:?}");
+    // The workspace key, what it signs with, the key of the audit and that of access tokens.
+    assert!(done.stdout.starts_with("4 secrets are sealed anew: the new master key is in "), "{done:?}");
     let new = fs::read_to_string(master_key(&world.site)).unwrap();
     assert!(new != old && new.len() == 64 && !next_key(&world.site).exists());
     assert_eq!(fs::metadata(master_key(&world.site)).unwrap().permissions().mode() & 0o777, 0o600);
@@ -96,7 +96,7 @@ fn a_crash_before_the_transaction_leaves_the_old_key_and_after_it_the_new_one() 
     assert_opens(&world, &key);
     world.server.stop();
     let ran = rekey(&world.site);
-    assert!(ran.code == Some(0) && ran.stdout.starts_with("3 secrets"), "{ran:?}");
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("4 secrets"), "{ran:?}");
     assert!(!next.exists() && fs::read_to_string(&current).unwrap() != "0f".repeat(32));
 
     // Killed when everything was sealed and the new key was not in its place: the server goes on from there.
