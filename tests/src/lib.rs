@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 /// A folder of public test vectors: in the folder that PORTCULLIS_VECTORS names, else in `shared/vectors` beside the project.
 /// Where it is missing that is said loudly, and in CI it is a failure.
 #[must_use]
-#[expect(clippy::panic, reason = "a test fails by panicking")]
 pub fn vectors(name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
     let folder = env::var_os("PORTCULLIS_VECTORS").map_or_else(beside, PathBuf::from).join(name);

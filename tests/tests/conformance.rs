@@ -145,7 +145,7 @@ fn nothing_of_the_corpus_is_left_out() {
 /// DESIGN.md, invariant 7: unknown, wrong, revoked and expired look the same.
 #[test]
 fn a_caller_cannot_tell_one_401_from_another() -> Result<()> {
-    let mut looks: BTreeMap<(String, String, bool), BTreeSet<(&str, String)>> = BTreeMap::new();
+    let mut looks: BTreeMap<_, BTreeSet<(&str, String)>> = BTreeMap::new();
     let mut reasons = BTreeSet::new();
     let with_name = |setting: &Setting<'_>| Ok((setting.to_string(), setting.gate()?));
     each_case(with_name, |(setting, gate), case| {

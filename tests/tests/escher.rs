@@ -2,8 +2,6 @@
 //!
 //! The cases are read from the folder that PORTCULLIS_VECTORS names, else from `shared/vectors` beside the project.
 
-#![expect(clippy::panic, reason = "a test fails by panicking")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -61,15 +61,15 @@ pub(super) fn presentation(text: &str) -> Result<Presentation, String> {
         let known = Kind::ALL.into_iter().find(|known| known.as_str() == kind);
         known.ok_or_else(|| format!("there is no kind `{kind}`: use {}", Kind::ALL.map(Kind::as_str).join(", ")))
     });
-    let name = Some(name.to_owned());
+    let given = || Some(name.to_owned());
     let bare = Presentation { kinds: kinds.collect::<Result<_, _>>()?, ..Presentation::default() };
     match place {
-        "header" => Ok(Presentation { header: name, ..bare }),
-        "parameter" => Ok(Presentation { parameter: name, ..bare }),
-        "scheme" => Ok(Presentation { scheme: name, ..bare }),
-        "token" => Ok(Presentation { token: name, ..bare }),
+        "header" => Ok(Presentation { header: given(), ..bare }),
+        "parameter" => Ok(Presentation { parameter: given(), ..bare }),
+        "scheme" => Ok(Presentation { scheme: given(), ..bare }),
+        "token" => Ok(Presentation { token: given(), ..bare }),
         "signature" => {
-            let profile = name.unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
+            let profile = name.parse().map_err(|error| format!("{error}"))?;
             Ok(Presentation { signature: Some(profile), ..bare })
         }
         _ => Err(format!("there is no place `{place}`: use header, parameter, scheme, signature or token")),

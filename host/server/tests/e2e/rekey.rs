@@ -62,7 +62,7 @@ fn every_secret_opens_under_the_new_master_key_and_none_under_the_old_one() {
     world.restart();
     assert_opens(&world, &key);
     let told = world.admin().all("/v1/audit?action=rekey");
-    assert_eq!((told.len(), &told[0]["channel"], &told[0]["details"]["secrets"]), (1, &"offline".into(), &3.into()));
+    assert_eq!((told.len(), &told[0]["channel"], &told[0]["details"]["secrets"]), (1, &"offline".into(), &4.into()));
     world.server.stop();
     // The old one: refused, with what to do about it.
     write_key(&master_key(&world.site), &old);
