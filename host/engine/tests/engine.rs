@@ -12,7 +12,10 @@ use portcullis_engine::{Config, DecideError, Engine, LoadError, Request};
 use portcullis_model::facts::Facts;
 use portcullis_model::head::{MAX_HEAD_BYTES, RequestHead};
 use portcullis_model::id::Revision;
+use portcullis_model::key_sheet::{Day, encode};
 use portcullis_model::policy::{build, build_delta};
+use portcullis_model::signing::signer::{Signer, Unsigned};
+use portcullis_model::signing::{day_key, presets};
 use portcullis_model::source::{CredentialState, Delta, Source};
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
@@ -292,4 +295,47 @@ fn a_checked_delta_changes_nothing_until_it_is_applied() {
     );
     assert_eq!(engine.apply(&delta), Ok(Revision(2)));
     assert_eq!(verdict(&engine), Verdict::Deny(Reason::CredentialRevoked));
+}
+
+/// A base that takes the place of another, as a compaction does, and instances that are made anew have the day keys too.
+#[test]
+fn signatures_go_on_after_a_new_base_and_in_new_instances() {
+    let profile = presets::escher("eu/shop/request");
+    let mut signing = source();
+    signing.installation.signature_profiles = vec![profile.clone()];
+    let accept = serde_json::json!([{ "signature": "escher", "kinds": ["workspace"] }]);
+    signing.services[0].accept = serde_json::from_value(accept).unwrap();
+    // The key is `k` as above; here it signs.
+    let signer = serde_json::json!({
+        "id": "pair", "tenant": "acme", "kind": "workspace", "signature_profile": "escher",
+        "secrets": [{ "version": 1, "sha256": signing.credentials[0].secrets[0].sha256, "signing_slot": 3 }],
+    });
+    signing.credentials = vec![serde_json::from_value(signer).unwrap()];
+    let engine = Engine::new(&config(2)).unwrap();
+    engine.load(build(&signing).unwrap().into()).unwrap();
+    engine.confirm(now());
+    let request = Unsigned { method: "GET", target: "/events", host: "api.example", headers: &[], body: b"" };
+    let signed = Signer { profile: &profile, key_id: "k", secret: b"secret" }.sign(&request, &[], now());
+    let headers: Vec<_> = signed.added.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let head = RequestHead {
+        secure: true,
+        peer: "192.0.2.1".parse().unwrap(),
+        method: b"GET",
+        authority: None,
+        target: b"/events",
+        headers: &headers,
+        bodiless: true,
+    };
+    let head = head.pack().unwrap();
+    let verdict = || engine.decide(Request::new(&head, now())).unwrap().verdict();
+    assert_eq!(verdict(), Verdict::Deny(Reason::SignatureKeysMissing));
+    let day = Day::of(now());
+    engine.load_keys(&encode(day, 3, &[day_key(&profile, b"secret", day)]).unwrap()).unwrap();
+    assert_eq!(verdict(), Verdict::Allow);
+    engine.load(build(&Source { revision: Revision(2), ..signing }).unwrap().into()).unwrap();
+    // Every instance is another now.
+    for _ in 0..8 {
+        assert_eq!(verdict(), Verdict::Allow);
+    }
+    assert_eq!(engine.describe().unwrap().key_days, [day]);
 }
