@@ -18,7 +18,7 @@ pub fn vectors(name: &str) -> Option<PathBuf> {
     }
     let what =
         format!("NOT TESTED: there are no vectors at {}; PORTCULLIS_VECTORS names their folder", folder.display());
-    assert!(env::var_os("CI").is_none(), "{what}");
+    assert!(env::var("CI").as_deref() != Ok("true"), "{what}");
     eprintln!("{what}");
     None
 }

@@ -85,6 +85,11 @@ impl<'a> Request<'a> {
         self.head.bodiless
     }
 
+    /// The value of Authorization, trimmed.
+    pub(crate) fn authorization(&self) -> Option<&'a [u8]> {
+        self.authorization
+    }
+
     /// The query as it came, without its question mark.
     pub(crate) fn query(&self) -> Option<&'a str> {
         self.query
@@ -140,7 +145,7 @@ impl<'a> Request<'a> {
                     self.authorization.and_then(|value| after_scheme(value, accept.raw_name())).map(Cow::Borrowed)
                 }
                 Place::Signature => {
-                    self.signature(&mut presented, accept, policy)?;
+                    signature::present(self, &mut presented, accept, policy)?;
                     None
                 }
             };
@@ -183,38 +188,6 @@ impl<'a> Request<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Takes a signature by a profile: from its header field, or from the URL.
-    fn signature<'p>(
-        &self,
-        presented: &mut Option<Presented<'a, 'p>>,
-        accept: Accept<'p>,
-        policy: &'p Policy,
-    ) -> Result<(), Reason> {
-        let Some(profile) = policy.profile(accept.raw_name())? else { return Ok(()) };
-        let mut in_header = None;
-        if profile.auth_header == "authorization" {
-            in_header = self.authorization.filter(|value| signature::is_for(value, &profile));
-        } else {
-            for value in self.fields(profile.auth_header.as_bytes())? {
-                once(&mut in_header, value, Reason::CredentialDoubled)?;
-            }
-        }
-        let is_presigned = match self.query {
-            Some(query) => signature::is_presigned(query, &profile)?,
-            None => false,
-        };
-        match (in_header, is_presigned) {
-            (Some(_), true) => Err(Reason::SignatureFormsTwo),
-            (Some(value), false) => only_one(presented, accept, Some(Cow::Borrowed(value))),
-            (None, true) => {
-                only_one(presented, accept, Some(Cow::Borrowed(b"")))?;
-                presented.iter_mut().for_each(|presented| presented.is_presigned = true);
-                Ok(())
-            }
-            (None, false) => Ok(()),
-        }
     }
 
     fn parameter_key(&self, name: &[u8]) -> Result<Option<Cow<'a, [u8]>>, Reason> {
@@ -471,7 +444,7 @@ fn once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8], doubled: Reason) -> R
 }
 
 /// Keeps the first key that is presented, and refuses a second.
-fn only_one<'a, 'p>(
+pub(crate) fn only_one<'a, 'p>(
     presented: &mut Option<Presented<'a, 'p>>,
     accept: Accept<'p>,
     key: Option<Cow<'a, [u8]>>,

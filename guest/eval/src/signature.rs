@@ -10,7 +10,7 @@ use portcullis_model::answer::{Obligation, Place as Strip};
 use portcullis_model::credential::{MAX_KEY_BYTES, SecretDigest};
 use portcullis_model::facts::Proof;
 use portcullis_model::key_sheet::{DAY_KEY_BYTES, Day, DayKey, KeySheets};
-use portcullis_model::policy::{Accept, Policy, Profile, Service};
+use portcullis_model::policy::{Accept, Place, Policy, Profile, Service};
 use portcullis_model::signing::canonical::{Canonical, Field};
 use portcullis_model::signing::date::{self, Weekday};
 use portcullis_model::signing::{self, Output, UNSIGNED_PAYLOAD};
@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::authenticate::{Verified, proven};
-use crate::normalise::{Presented, Request, form_decoded, percent};
+use crate::normalise::{Presented, Request, form_decoded, only_one};
 use crate::trace::{Check, Outcome, Silent, Trace};
 
 /// The longest body of a signed request: 16 MiB. A host reads it whole before it knows whether the signature holds.
@@ -45,7 +45,7 @@ pub(crate) struct Signed<'p> {
     pub(crate) has_nonce: bool,
     /// Where it stands.
     pub(crate) place: Strip<'p>,
-    signature: [u8; 32],
+    signature: Output,
     until: UnixTime,
 }
 
@@ -54,7 +54,8 @@ impl Signed<'_> {
     pub(crate) fn once(&self, credential: &str, endpoint: &str) -> Obligation {
         // Ids have no line feeds, so no two of these run into each other.
         let key = Sha256::new().chain_update(credential).chain_update("\n").chain_update(endpoint).chain_update("\n");
-        Obligation::Once { key: key.chain_update(self.signature).finalize().into(), until: self.until }
+        let key = key.chain_update(self.signature.as_bytes()).finalize().into();
+        Obligation::Once { key, until: self.until }
     }
 }
 
@@ -80,6 +81,61 @@ struct Claim<'a> {
     presigned: Option<(u64, Cow<'a, [u8]>)>,
 }
 
+/// Takes a signature by a profile: from its header field, or from the URL.
+///
+/// Profiles may share a place and differ in their scope, as those of many tenants of one service do. The scope that the
+/// signature names chooses among them; where it is none of theirs, the first says so.
+pub(crate) fn present<'a, 'p>(
+    request: &Request<'a>,
+    presented: &mut Option<Presented<'a, 'p>>,
+    accept: Accept<'p>,
+    policy: &'p Policy,
+) -> Result<(), Reason> {
+    let Some(profile) = policy.profile(accept.raw_name())? else { return Ok(()) };
+    let in_header = if profile.auth_header == "authorization" {
+        request.authorization().filter(|value| is_for(value, &profile))
+    } else {
+        match request.fields(profile.auth_header.as_bytes())?.as_slice() {
+            [] => None,
+            [value] => Some(value.trim_ascii()),
+            [..] => return Err(Reason::CredentialDoubled),
+        }
+    };
+    let in_url = match request.query() {
+        Some(query) => is_presigned(query, &profile)?,
+        None => false,
+    };
+    let key = match (in_header, in_url) {
+        (Some(_), true) => return Err(Reason::SignatureFormsTwo),
+        (Some(value), false) => value,
+        (None, true) => b"",
+        (None, false) => return Ok(()),
+    };
+    if let Some(first) = presented
+        && first.accept.place == Place::Signature
+        && first.is_presigned == in_url
+        && let Some(other) = policy.profile(first.accept.raw_name())?
+        && share_place(&profile, &other, in_url)
+    {
+        if Claim::read(first, request, &profile).is_ok_and(|claim| claim.is_of(&profile)) {
+            first.accept = accept;
+        }
+        return Ok(());
+    }
+    only_one(presented, accept, Some(Cow::Borrowed(key)))?;
+    presented.iter_mut().for_each(|presented| presented.is_presigned = in_url);
+    Ok(())
+}
+
+/// Whether nothing but scope and hash tells two profiles apart where a signature is looked for.
+fn share_place(one: &Profile<'_>, other: &Profile<'_>, in_url: bool) -> bool {
+    if in_url {
+        one.vendor_key.eq_ignore_ascii_case(other.vendor_key)
+    } else {
+        one.auth_header == other.auth_header && one.algorithm_prefix.eq_ignore_ascii_case(other.algorithm_prefix)
+    }
+}
+
 impl<'d> SignatureCheck<'d> {
     pub(crate) fn new(keys: &'d KeySheets, now: UnixTime, body_digest: Option<&'d [u8]>) -> Self {
         SignatureCheck { keys, now, body_digest, presented: Cell::new(false) }
@@ -102,11 +158,7 @@ impl<'d> SignatureCheck<'d> {
         self.presented.set(true);
         let accept = presented.accept;
         let profile = policy.profile(accept.raw_name())?.ok_or(Reason::PolicyUnreadable)?;
-        let claim = if presented.is_presigned {
-            Claim::of_url(request, &profile)?
-        } else {
-            Claim::of_authorization(&presented.key, &profile)?
-        };
+        let claim = Claim::read(presented, request, &profile)?;
         let at = claim.date(request, &profile)?;
         claim.check_fields(&profile)?;
         if claim.hash != Some(profile.hash) {
@@ -128,14 +180,16 @@ impl<'d> SignatureCheck<'d> {
                 Some(_) => Strip::Presigned(profile.vendor_key),
                 None => Strip::Header(profile.auth_header),
             },
-            signature: Sha256::digest(&claim.signature).into(),
+            signature: Output::of(&claim.signature),
             until,
         };
         let (credential, key) = match self.signer(&claim.key_id, accept, &profile, policy, day) {
             Ok(found) => found,
             Err(reason) => {
                 if signed.pending.is_none() {
-                    self.holds(&claim, &profile, request, fields, (at, &NOBODYS_KEY), &mut Silent);
+                    // The result is of no use to anybody, but the time that it takes is.
+                    let at = (at, &NOBODYS_KEY);
+                    std::hint::black_box(self.holds(&claim, &profile, request, fields, at, &mut Silent));
                 }
                 return Err(reason);
             }
@@ -273,8 +327,21 @@ fn difference(now: UnixTime, at: UnixTime) -> String {
 }
 
 impl<'a> Claim<'a> {
+    fn read(presented: &Presented<'a, '_>, request: &Request<'a>, profile: &Profile<'_>) -> Result<Self, Reason> {
+        if presented.is_presigned {
+            Claim::of_url(request, profile)
+        } else {
+            Claim::of_authorization(&presented.key, profile)
+        }
+    }
+
+    /// Whether it is made in a profile's scope and with its hash.
+    fn is_of(&self, profile: &Profile<'_>) -> bool {
+        *self.scope == *profile.credential_scope.as_bytes() && self.hash == Some(profile.hash)
+    }
+
     /// Reads `PREFIX-HMAC-HASH Credential=KEYID/YYYYMMDD/SCOPE, SignedHeaders=a;b, Signature=hex`, and nothing else.
-    fn of_authorization(value: &'a [u8], profile: &Profile<'_>) -> Result<Self, Reason> {
+    fn of_authorization(value: &[u8], profile: &Profile<'_>) -> Result<Self, Reason> {
         let malformed = Reason::SignatureMalformed;
         if value.len() > MAX_AUTHORIZATION_BYTES {
             return Err(malformed);
@@ -469,9 +536,5 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// The bytes of lower-case hex; nothing where it is any other.
 fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
-    let (pairs, rest) = digits.as_chunks::<2>();
-    if !rest.is_empty() || !matches!(pairs.len(), 32 | 64) || digits.iter().any(u8::is_ascii_uppercase) {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| percent(&[b'%', *high, *low], 0)).collect()
+    base16ct::lower::decode_vec(digits).ok().filter(|bytes| matches!(bytes.len(), 32 | 64))
 }

@@ -170,7 +170,7 @@ fn write_anew(text: &[u8], form: CanonicalForm, out: &mut Vec<u8>) {
 }
 
 /// Writes a byte as RFC 3986 does, `!` and `*` literally where that is asked for.
-fn write_encoded(byte: u8, marks_stay: bool, out: &mut Vec<u8>) {
+pub(super) fn write_encoded(byte: u8, marks_stay: bool, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let stays = byte.is_ascii_alphanumeric()
         || matches!(byte, b'-' | b'_' | b'.' | b'~')

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::canonical::{Canonical, Field, write_names};
-use super::{UNSIGNED_PAYLOAD, date, day_key, short_date, signature, write_string_to_sign};
+use super::canonical::{Canonical, Field, write_encoded, write_names};
+use super::{UNSIGNED_PAYLOAD, date, day_key, presigned_name, short_date, signature, write_string_to_sign};
 use crate::key_sheet::Day;
 use crate::source::{CanonicalForm, SignatureProfile};
 use crate::time::UnixTime;
@@ -128,14 +128,10 @@ impl Signer<'_> {
     #[must_use]
     pub fn presign(&self, target: &str, host: &str, at: UnixTime, expires_s: u32) -> Presigned {
         let profile = self.profile;
-        let credentials = match profile.canonical_form {
-            CanonicalForm::Escher | CanonicalForm::Antavo => "Credentials",
-            CanonicalForm::Aws => "Credential",
-        };
         let long = date::long_date(at);
         let parameters = [
             ("Algorithm", self.algorithm()),
-            (credentials, self.credential(at)),
+            ("Credentials", self.credential(at)),
             ("Date", String::from_utf8_lossy(&long).into_owned()),
             ("Expires", expires_s.to_string()),
             ("SignedHeaders", "host".to_owned()),
@@ -143,7 +139,8 @@ impl Signer<'_> {
         let mut target = target.to_owned();
         let add = |target: &mut String, name: &str, value: &str| {
             target.push(if target.contains('?') { '&' } else { '?' });
-            target.push_str(&format!("X-{}-{name}={}", profile.vendor_key, encoded(value)));
+            let name = presigned_name(profile.canonical_form, &profile.vendor_key, name);
+            target.push_str(&format!("{name}={}", encoded(value)));
         };
         for (name, value) in &parameters {
             add(&mut target, name, value);
@@ -190,15 +187,9 @@ impl Signer<'_> {
 
 /// Text as a query parameter's value (RFC 3986 section 2.3).
 fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    let mut out = Vec::with_capacity(text.len());
+    text.bytes().for_each(|byte| write_encoded(byte, false, &mut out));
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
