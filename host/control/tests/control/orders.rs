@@ -1,50 +1,26 @@
 //! What control promises: orders come into force before they are answered, refusals change nothing, and nobody grants or
 //! gets more than they have. A real engine decides, a real file remembers.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
-
-use std::num::NonZeroUsize;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use portcullis_control::store::{AuditFilter, Channel, Delivery, GroupKind, Origin, Paging, RecordedOutcome};
+use portcullis_control::store::{AuditFilter, GroupKind, Paging, RecordedOutcome};
 use portcullis_control::{
-    Caller, CheckpointLine, Command, CommandError, Confirmation, Control, Done, GroupEdit, KeyRef, NewApplication,
-    NewGroup, NewManagementKey, NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, OtherKeys,
-    Preset, Refused, Rotation, SettingsOf, TenantEdit, TenantKeyEdit, UserEdit, admin_endpoints, has_signed,
+    Caller, CheckpointLine, Command, CommandError, Confirmation, Done, GroupEdit, KeyRef, NewApplication, NewGroup,
+    NewManagementKey, NewService, NewTenantKey, NewUser, NewWorkspaceKey, Order, OtherKeys, Preset, Refused, Rotation,
+    SettingsOf, TenantEdit, TenantKeyEdit, UserEdit, admin_endpoints, has_signed,
 };
-use portcullis_engine::{Config, Engine, Request};
+use portcullis_engine::Request;
 use portcullis_model::credential::Kind;
 use portcullis_model::head::RequestHead;
-use portcullis_model::id::{EndpointRef, Id, Revision};
+use portcullis_model::id::{EndpointRef, Revision};
 use portcullis_model::method::Methods;
 use portcullis_model::source::{
-    CreatorRule, CredentialState, Endpoint, HostPattern, Module, Permission, Presentation, ReplayMode, Role,
-    SignatureMode, TenantState, UserState,
+    CreatorRule, CredentialState, Endpoint, HostPattern, Module, Permission, ReplayMode, Role, SignatureMode,
+    TenantState, UserState,
 };
 use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_model::verdict::{Reason, Verdict};
 use secrecy::ExposeSecret as _;
 
-const START: u64 = 1_800_000_000;
-
-thread_local! {
-    // A test runs on one thread; control's clock is a plain function.
-    static NOW: AtomicU64 = const { AtomicU64::new(START) };
-}
-
-fn now() -> UnixTime {
-    UnixTime::from_secs(NOW.with(|now| now.load(Ordering::Relaxed))).unwrap()
-}
-
-fn later(seconds: u64) {
-    NOW.with(|now| now.fetch_add(seconds, Ordering::Relaxed));
-}
-
-fn id(text: &str) -> Id {
-    text.parse().unwrap()
-}
+use crate::house::{House, START, caller, id, later, now, service, tenant};
 
 fn endpoint(text: &str) -> EndpointRef {
     EndpointRef::try_from(text.to_owned()).unwrap()
@@ -54,71 +30,25 @@ fn pair(confirmation: Confirmation) -> NewWorkspaceKey {
     NewWorkspaceKey { name: String::new(), profile: None, signed_only: false, confirmation }
 }
 
-/// An installation: the service `shop`, the tenants `acme` and `globex`, a group each, and a superuser's key.
-struct House {
-    control: Arc<Control>,
-    engine: Arc<Engine>,
-    root: Caller,
-    folder: tempfile::TempDir,
-}
-
-fn engine() -> Arc<Engine> {
-    let workers = NonZeroUsize::new(2).unwrap();
-    Arc::new(Engine::new(&Config { workers, ..Config::default() }).unwrap())
-}
-
-async fn open(folder: &Path) -> (Arc<Control>, Arc<Engine>) {
-    let engine = engine();
-    let control = Control::open(folder, Arc::clone(&engine), now, Box::new(|_| {})).await.unwrap();
-    (control, engine)
-}
-
-fn caller(tenant: &str, credential: &str) -> Caller {
-    let origin = Origin { channel: Channel::Api, address: Some("192.0.2.7".parse().unwrap()) };
-    Caller { tenant: id(tenant), credential: id(credential), origin }
+/// The service `shop`, the tenants `acme` and `globex`, and a group each.
+async fn furnished() -> House {
+    let house = House::bare().await;
+    for name in ["acme", "globex"] {
+        house.done(tenant(name, &[Module::IpFilter])).await;
+    }
+    house.done(Command::CreateService(service("shop"))).await;
+    for (name, path, per_application) in
+        [("events", "/events", false), ("orders", "/orders", false), ("app", "/apps/{application}/settings", true)]
+    {
+        house.done(Command::PutEndpoint(id("shop"), Box::new(plain(name, path, per_application)))).await;
+    }
+    for tenant in ["acme", "globex"] {
+        house.done(Command::CreateGroup(id(tenant), group("events", &["shop/events"]))).await;
+    }
+    house
 }
 
 impl House {
-    async fn new() -> House {
-        let folder = tempfile::tempdir().unwrap();
-        let (control, engine) = open(folder.path()).await;
-        let expires = Expiry::at(UnixTime::from_secs(START + 86_400 * 30).unwrap());
-        let made = control.recover("root", expires, OtherKeys::Keep).await.unwrap();
-        let house = House { control, engine, root: caller("system", &made.object), folder };
-        for tenant in ["acme", "globex"] {
-            let new = NewTenant {
-                id: id(tenant),
-                name: String::new(),
-                modules: vec![Module::IpFilter],
-                key_limit: 3,
-                rules: Default::default(),
-            };
-            house.done(Command::CreateTenant(new)).await;
-        }
-        house.done(Command::CreateService(service("shop"))).await;
-        for (name, path, per_application) in
-            [("events", "/events", false), ("orders", "/orders", false), ("app", "/apps/{application}/settings", true)]
-        {
-            house.done(Command::PutEndpoint(id("shop"), Box::new(plain(name, path, per_application)))).await;
-        }
-        for tenant in ["acme", "globex"] {
-            house.done(Command::CreateGroup(id(tenant), group("events", &["shop/events"]))).await;
-        }
-        house
-    }
-
-    async fn by(&self, caller: &Caller, command: Command) -> Result<Done, CommandError> {
-        self.control.execute(Order { caller: caller.clone(), if_match: None, idempotency: None, command }).await
-    }
-
-    async fn order(&self, command: Command) -> Result<Done, CommandError> {
-        self.by(&self.root, command).await
-    }
-
-    async fn done(&self, command: Command) -> Done {
-        self.order(command).await.unwrap()
-    }
-
     /// Orders and expects a refusal of that code, which changes nothing.
     async fn refused(&self, by: &Caller, command: Command, code: &str) {
         let before = *self.control.enforced().borrow();
@@ -162,25 +92,6 @@ impl House {
 fn made(done: Done, tenant: &str, kind: Kind) -> (KeyRef, String) {
     let key = done.issued.unwrap().key.expose_secret().to_owned();
     (KeyRef { tenant: id(tenant), kind, id: id(&done.object) }, key)
-}
-
-fn service(name: &str) -> NewService {
-    NewService {
-        id: id(name),
-        name: String::new(),
-        hosts: vec![HostPattern::try_from(format!("{name}.example")).unwrap()],
-        prefix: "/".to_owned(),
-        tenant: None,
-        accept: Presentation::usual(),
-        delivery: Delivery {
-            upstream: "http://127.0.0.1:9".to_owned(),
-            preserve_host: true,
-            response_timeout_s: 30,
-            reserved_prefix: None,
-            preflight: None,
-        },
-        preset: None,
-    }
 }
 
 fn plain(name: &str, path: &str, per_application: bool) -> Endpoint {
@@ -241,7 +152,7 @@ const DENIED_UNKNOWN: Verdict = Verdict::Deny(Reason::CredentialUnknown);
 
 #[tokio::test]
 async fn a_key_lives_from_its_creation_to_its_revocation() {
-    let house = House::new().await;
+    let house = furnished().await;
     let (key, first) = house.key("acme").await;
     assert_eq!(house.with_key(&first), Verdict::Allow);
 
@@ -268,17 +179,12 @@ async fn a_key_lives_from_its_creation_to_its_revocation() {
 
 #[tokio::test]
 async fn what_was_done_is_in_force_after_a_restart() {
-    let house = House::new().await;
+    let house = furnished().await;
     let (kept, kept_key) = house.key("acme").await;
     let (revoked, revoked_key) = house.key("acme").await;
     house.done(Command::RevokeKey(revoked, Confirmation::Confirmed)).await;
     let revision = *house.control.enforced().borrow();
-    house.control.close().await;
-    let House { control, engine, root, folder } = house;
-    drop((control, engine));
-
-    let (control, engine) = open(folder.path()).await;
-    let house = House { control, engine, root, folder };
+    let house = house.again().await;
     assert_eq!(*house.control.enforced().borrow(), revision);
     assert_eq!(house.with_key(&kept_key), Verdict::Allow);
     assert_eq!(house.with_key(&revoked_key), DENIED_REVOKED);
@@ -288,7 +194,7 @@ async fn what_was_done_is_in_force_after_a_restart() {
 
 #[tokio::test]
 async fn a_new_workspace_pair_kills_the_old_one() {
-    let house = House::new().await;
+    let house = furnished().await;
     let new = |confirmation| Command::CreateWorkspaceKey(id("acme"), pair(confirmation));
     let first = house.done(new(Confirmation::Missing)).await;
     let key = first.issued.unwrap();
@@ -318,7 +224,7 @@ async fn a_new_workspace_pair_kills_the_old_one() {
 
 #[tokio::test]
 async fn an_expired_key_rotates_only_with_a_new_expiry_and_where_there_is_room() {
-    let house = House::new().await;
+    let house = furnished().await;
     let expires = Some(Expiry::at(UnixTime::from_secs(START + 60).unwrap()));
     let new = NewTenantKey { expires, ..tenant_key("events") };
     let (key, secret) = made(house.done(Command::CreateTenantKey(id("acme"), new)).await, "acme", Kind::Tenant);
@@ -340,7 +246,7 @@ async fn an_expired_key_rotates_only_with_a_new_expiry_and_where_there_is_room()
 
 #[tokio::test]
 async fn address_ranges_need_their_module_and_come_off_one_by_one() {
-    let house = House::new().await;
+    let house = furnished().await;
     let (_, key) = house.key("acme").await;
     let settings = |ranges: &[&str]| SettingsOf {
         endpoint: endpoint("shop/events"),
@@ -373,7 +279,7 @@ async fn address_ranges_need_their_module_and_come_off_one_by_one() {
 
 #[tokio::test]
 async fn settings_and_permissions_survive_their_endpoint() {
-    let house = House::new().await;
+    let house = furnished().await;
     let (_, key) = house.key("acme").await;
     let ranges = vec!["198.51.100.0/24".parse().unwrap()];
     let settings = SettingsOf {
@@ -397,7 +303,7 @@ async fn settings_and_permissions_survive_their_endpoint() {
 
 #[tokio::test]
 async fn a_management_key_dies_with_its_creator() {
-    let house = House::new().await;
+    let house = furnished().await;
     house.done(Command::CreateUser(id("acme"), admin("ada"))).await;
     let new = Command::CreateManagementKey(id("acme"), management_key(&["shop/events"]));
     let (_, key) = made(house.done(new).await, "acme", Kind::Management);
@@ -411,18 +317,14 @@ async fn a_management_key_dies_with_its_creator() {
     house.done(Command::RemoveUser(id("acme"), id("ada"), Confirmation::Confirmed)).await;
     assert_eq!(verdict(), Verdict::Deny(Reason::CreatorUnknown), "T4: for good");
     house.refused(&house.root, Command::CreateUser(id("acme"), admin("ada")), "exists").await;
-    house.control.close().await;
-    let House { control, engine, root, folder } = house;
-    drop((control, engine));
-    let (control, engine) = open(folder.path()).await;
-    let house = House { control, engine, root, folder };
+    let house = house.again().await;
     let verdict = house.verdict("/events", "authorization", &format!("ManagementKey-v1 {key}"));
     assert_eq!(verdict, DENIED_REVOKED, "still dead once the policy is compiled anew");
 }
 
 #[tokio::test]
 async fn a_key_is_confined_to_applications_only_where_endpoints_name_them() {
-    let house = House::new().await;
+    let house = furnished().await;
     house.done(Command::CreateUser(id("acme"), admin("ada"))).await;
     for app in ["web", "mobile"] {
         let new = NewApplication { id: id(app), name: String::new() };
@@ -445,7 +347,7 @@ async fn a_key_is_confined_to_applications_only_where_endpoints_name_them() {
 
 #[tokio::test]
 async fn nobody_reaches_into_another_tenant() {
-    let house = House::new().await;
+    let house = furnished().await;
     house.done(Command::CreateUser(id("acme"), admin("ada"))).await;
     let all: Vec<String> = admin_endpoints().iter().map(ToString::to_string).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).chain(["shop/events"]).collect();
@@ -492,7 +394,7 @@ async fn nobody_reaches_into_another_tenant() {
 
 #[tokio::test]
 async fn nobody_grants_more_than_they_have() {
-    let house = House::new().await;
+    let house = furnished().await;
     house.done(Command::CreateUser(id("acme"), admin("ada"))).await;
     house.done(Command::CreateGroup(id("acme"), group("orders", &["shop/orders"]))).await;
     let own = ["portcullis/tenant-keys", "portcullis/management-keys", "portcullis/groups", "shop/events"];
@@ -512,7 +414,7 @@ async fn nobody_grants_more_than_they_have() {
 
 #[tokio::test]
 async fn a_record_that_was_changed_meanwhile_is_not_overwritten() {
-    let house = House::new().await;
+    let house = furnished().await;
     let (key, _) = house.key("acme").await;
     let view = house.control.tenant_view(&house.root, &id("acme")).await.unwrap();
     let read_at = view.key(Kind::Tenant, &key.id).await.unwrap().changed;
@@ -533,7 +435,7 @@ async fn a_record_that_was_changed_meanwhile_is_not_overwritten() {
 
 #[tokio::test]
 async fn bad_input_is_refused_with_every_field_named() {
-    let house = House::new().await;
+    let house = furnished().await;
     let bad = NewTenantKey {
         name: "x".to_owned(),
         description: "x".repeat(1001),
@@ -561,7 +463,7 @@ async fn bad_input_is_refused_with_every_field_named() {
 
 #[tokio::test]
 async fn a_suspended_tenants_keys_rest() {
-    let house = House::new().await;
+    let house = furnished().await;
     let (_, key) = house.key("acme").await;
     let state = |state| TenantEdit { state: Some(state), ..TenantEdit::default() };
     house.done(Command::EditTenant(id("acme"), state(TenantState::Suspended))).await;
@@ -572,7 +474,7 @@ async fn a_suspended_tenants_keys_rest() {
 
 #[tokio::test]
 async fn every_change_and_refusal_is_in_a_chain_that_holds() {
-    let house = House::new().await;
+    let house = furnished().await;
     let (key, _) = house.key("acme").await;
     house
         .refused(
@@ -594,7 +496,7 @@ async fn every_change_and_refusal_is_in_a_chain_that_holds() {
 
 #[tokio::test]
 async fn p7_every_revision_carries_the_newest_checkpoint() {
-    let house = House::new().await;
+    let house = furnished().await;
     house.key("acme").await;
     let signed = house.control.sign_checkpoint().await.unwrap();
     house.key("acme").await;
@@ -607,18 +509,15 @@ async fn p7_every_revision_carries_the_newest_checkpoint() {
     let before = carried();
     house.key("acme").await;
     assert_eq!(carried(), before);
-    let House { control, engine, folder, .. } = house;
-    control.close().await;
-    drop((control, engine));
-    let (control, engine) = open(folder.path()).await;
-    let newest = control.sign_checkpoint().await.unwrap();
-    let line: CheckpointLine = serde_json::from_str(&engine.describe().unwrap().checkpoint).unwrap();
+    let house = house.again().await;
+    let newest = house.control.sign_checkpoint().await.unwrap();
+    let line: CheckpointLine = serde_json::from_str(&house.engine.describe().unwrap().checkpoint).unwrap();
     assert!(line.read().unwrap().0.number > signed.number && newest.number > signed.number);
 }
 
 #[tokio::test]
 async fn recovery_makes_a_way_in_and_can_close_the_others() {
-    let house = House::new().await;
+    let house = furnished().await;
     let expires = Expiry::at(UnixTime::from_secs(START + 86_400).unwrap());
     let made = house.control.recover("second", expires, OtherKeys::Revoke).await.unwrap();
     let key = made.issued.unwrap().key.expose_secret().to_owned();
