@@ -53,15 +53,16 @@ pub use audit::{AuditRetention, AuditVerification, CheckpointState, PublicKey, h
 pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints, admin_service};
 pub use change::{Done, Issued, Repetition};
 pub use command::{
-    Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewClient, NewGroup, NewManagementKey,
-    NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, RulesEdit, ServiceEdit, SettingsOf,
-    Takeover, TenantEdit, TenantKeyEdit, UserEdit, key_name,
+    Caller, Command, Confirmation, FeedEdit, GroupEdit, KeyRef, NewApplication, NewClient, NewFeed, NewGroup,
+    NewManagementKey, NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, RulesEdit,
+    ServiceEdit, SettingsOf, Takeover, TenantEdit, TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
 pub use error_log::ErrorLogRules;
 pub use idempotency::{Idempotency, IdempotencyKeyError, MAX_IDEMPOTENCY_KEY_BYTES, MAX_REMEMBERED, REMEMBERED_S};
 pub use import::{Existing, ImportKeys, ImportPair, Imported, ImportedKey, ImportedSecret, MAX_IMPORT};
 pub use master_key::{MasterKeyError, MasterKeySource};
+pub use plan::feeds::MAX_FEEDS;
 pub use plan::keys::MAX_OVERLAP_S;
 pub use plan::own::{CODE_S, SESSION_S};
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};

@@ -7,7 +7,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
+//! | [`services`], [`tenants`], [`people`], [`keys`], [`feeds`] | the records |
 //! | [`own`] | what a person who has signed in does |
 //! | [`import`] | keys of another system |
 //! | [`audit`], [`refusals`] | the audit, and what comes into it without a command |
@@ -27,6 +27,7 @@ mod describe;
 mod docs;
 mod error_log;
 mod extract;
+mod feeds;
 mod import;
 mod keys;
 mod lines;

@@ -9,6 +9,7 @@
 //! | [`installation`], [`signature_profile`], [`service`], [`endpoint`] | what is guarded |
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
 //! | [`key`], [`client`], [`token_key`] | with which keys |
+//! | [`feed`] | what workers in proxies get |
 //! | [`me`] | what a person does who has signed in |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
 //! | [`error_log`], [`client_ip`] | what failed, and what the node sees of clients |
@@ -29,6 +30,7 @@ mod decision;
 mod declared;
 mod endpoint;
 mod error_log;
+mod feed;
 mod group;
 mod installation;
 mod issued;
@@ -71,6 +73,7 @@ pub(crate) enum Command {
     Key(key::Args),
     Client(client::Args),
     TokenKey(token_key::Args),
+    Feed(feed::Args),
     Me(me::Args),
     Audit(audit::Args),
     Decision(decision::Args),
@@ -101,6 +104,7 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Key(args) => key::run(args),
         Command::Client(args) => client::run(args),
         Command::TokenKey(args) => token_key::run(args),
+        Command::Feed(args) => feed::run(args),
         Command::Me(args) => me::run(args),
         Command::Audit(args) => return refusal_told(audit::run(args)),
         Command::Decision(args) => decision::run(args),

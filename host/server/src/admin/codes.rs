@@ -33,6 +33,8 @@ pub(super) const CODES: &[Code] = &[
     code("disk_full", &[507], "The disk is full, nothing has changed."),
     code("exists", &[409], "The id is in use, or was."),
     code("failed", &[500], "It failed and nothing has changed: the log of the server says why."),
+    code("feed_application", &[409], "The application is for the keys of a feed, and goes with it."),
+    code("feed_in_use", &[409], "Keys are for the feed: revoke them first."),
     code("forbidden", &[403], "The key may not do this."),
     code("group_in_use", &[409], "Keys or members have the group."),
     code(
@@ -68,6 +70,7 @@ pub(super) const CODES: &[Code] = &[
     code("rotation_under_way", &[409], "The next key of access tokens is published already."),
     code("storage_failed", &[503], "The disk did not take it, nothing has changed."),
     code("too_large", &[413, 414, 431], "The body or the head is longer than is taken."),
+    code("too_many_feeds", &[409], "There are as many feeds as may be."),
     code("too_many_keys", &[409], "There are as many keys of access tokens as may be."),
     code("too_many_rotations", &[409], "The key has been rotated as often as a key can be."),
     code("too_many_signers", &[409], "As many keys sign requests as an installation may have."),

@@ -12,7 +12,8 @@ use portcullis_model::id::Id;
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
 use super::{
-    Api, audit, browse, client_ip, error_log, import, keys, own, people, profiles, records, services, tenants, tokens,
+    Api, audit, browse, client_ip, error_log, feeds, import, keys, own, people, profiles, records, services, tenants,
+    tokens,
 };
 use crate::leaked;
 
@@ -20,6 +21,7 @@ use crate::leaked;
 pub(super) fn routes() -> Routes {
     let routes = installation(Routes::new());
     let routes = of_profiles(routes);
+    let routes = of_feeds(routes);
     let routes = of_tenants(routes);
     let routes = of_persons(routes);
     let routes = records(routes);
@@ -90,6 +92,27 @@ fn of_profiles(routes: Routes) -> Routes {
             "deleteSignatureProfile",
             "Remove a signature profile that no service accepts and no key signs by",
             profiles::remove,
+        )
+}
+
+/// What workers in proxies get of the policy.
+fn of_feeds(routes: Routes) -> Routes {
+    let (feeds, feed) = ("/v1/feeds", "/v1/feeds/{feed}");
+    routes
+        .get(feeds, "listFeeds", "List the feeds", feeds::list)
+        .post(
+            feeds,
+            "createFeed",
+            "Make a feed\nAn application of the tenant `system` is made with it, under the same id: its keys are confined to it.",
+            feeds::create,
+        )
+        .get(feed, "showFeed", "Show a feed", feeds::get)
+        .patch(feed, "editFeed", "Change the services of a feed\nFields that are left out stay.", feeds::edit)
+        .delete(
+            feed,
+            "deleteFeed",
+            "Remove a feed that no active key is for, with its application\nIts workers deny every request from then on.",
+            feeds::remove,
         )
 }
 
