@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`], [`feeds`] | the records |
 //! | [`own`] | what a person who has signed in does |
+//! | [`nodes`] | the workers that are attached, and who of them decides by what |
 //! | [`import`] | keys of another system |
 //! | [`audit`], [`refusals`] | the audit, and what comes into it without a command |
 //! | [`records`] | decisions, check |
@@ -31,6 +32,7 @@ mod feeds;
 mod import;
 mod keys;
 mod lines;
+mod nodes;
 mod own;
 mod people;
 mod problem;
@@ -68,6 +70,7 @@ use crate::clock;
 use crate::journal::{DecisionId, Journal};
 use crate::leaked::{self, Reports};
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::proxy::respond;
 use portcullis_tower::enforce::{Denial, Permit, enforce};
 
@@ -76,6 +79,7 @@ use portcullis_tower::enforce::{Denial, Permit, enforce};
 struct Api {
     control: Arc<Control>,
     engine: Arc<Engine>,
+    nodes: Nodes,
 }
 
 /// The admin listener's service.
@@ -86,6 +90,7 @@ pub(crate) struct Admin {
     refusals: Arc<Refusals>,
     metrics: Metrics,
     reports: Reports,
+    nodes: Nodes,
     /// The names by which clients may call it, lower case, without ports.
     hosts: Vec<String>,
     router: Router,
@@ -103,15 +108,17 @@ impl Admin {
         refusals: Arc<Refusals>,
         metrics: Metrics,
         reports: Reports,
+        nodes: Nodes,
         hosts: &[String],
     ) -> Admin {
         let hosts = LOCAL_HOSTS.iter().map(|&host| host.to_owned()).chain(hosts.iter().cloned()).collect();
         let Document { router, json } = Document::new(routes::routes());
-        let router = router
-            .fallback(nothing_here)
-            .method_not_allowed_fallback(no_such_method)
-            .with_state(Api { control: Arc::clone(&control), engine: Arc::clone(&engine) });
-        Admin { engine, control, journal, refusals, metrics, reports, hosts, router, docs: Docs::new(&json) }
+        let router = router.fallback(nothing_here).method_not_allowed_fallback(no_such_method).with_state(Api {
+            control: Arc::clone(&control),
+            engine: Arc::clone(&engine),
+            nodes: nodes.clone(),
+        });
+        Admin { engine, control, journal, refusals, metrics, reports, nodes, hosts, router, docs: Docs::new(&json) }
     }
 
     /// Answers one request.
@@ -130,6 +137,7 @@ impl Admin {
             return Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail).into_response();
         }
         if request.uri().path() == "/metrics" && request.method() == Method::GET {
+            self.nodes.measure(*self.control.enforced().borrow(), &self.metrics);
             let text = self.metrics.encode();
             return ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
                 .into_response();

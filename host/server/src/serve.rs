@@ -26,6 +26,7 @@ use crate::demo::{self, Demo, DemoError};
 use crate::journal::{self, Batches};
 use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::proxy::{
     Bounds, ClientSettings, ClientsError, Issuing, Preflight, Proxy, Routing, Service, Upstream, Wiring,
 };
@@ -226,6 +227,8 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         },
     })?;
     let refusals = Arc::new(Refusals::new());
+    let nodes = Nodes::new();
+    tokio::spawn(nodes.clone().follow(control.enforced()));
     let admin = Arc::new(Admin::new(
         Arc::clone(&control),
         Arc::clone(&engine),
@@ -233,6 +236,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         Arc::clone(&refusals),
         metrics.clone(),
         reports,
+        nodes,
         &config.admin.hosts,
     ));
 

@@ -22,6 +22,7 @@ pub(super) const CODES: &[Code] = &[
     code("bad_if_match", &[400], "`If-Match` is not one ETag as it was given."),
     code("bad_method", &[400], "The method is refused."),
     code("bad_query", &[400], "The query is not as the operation takes it."),
+    code("bad_request", &[400], "A field of the head that workers send is missing or not as it should be."),
     code("bad_target", &[400], "The path or the query is refused: it can be read in more than one way."),
     code("built_in", &[409], "It comes with Portcullis and cannot be changed so."),
     code("busy", &[503], "Too many changes are waiting, nothing has changed: try again."),

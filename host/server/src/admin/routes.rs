@@ -12,8 +12,8 @@ use portcullis_model::id::Id;
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
 use super::{
-    Api, audit, browse, client_ip, error_log, feeds, import, keys, own, people, profiles, records, services, tenants,
-    tokens,
+    Api, audit, browse, client_ip, error_log, feeds, import, keys, nodes, own, people, profiles, records, services,
+    tenants, tokens,
 };
 use crate::leaked;
 
@@ -99,6 +99,13 @@ fn of_profiles(routes: Routes) -> Routes {
 fn of_feeds(routes: Routes) -> Routes {
     let (feeds, feed) = ("/v1/feeds", "/v1/feeds/{feed}");
     routes
+        .get(
+            "/v1/nodes",
+            "listNodes",
+            "List the workers of proxies that are attached, and this host\nEach says by which revision it decides, and how far \
+             it is behind.",
+            nodes::list,
+        )
         .get(feeds, "listFeeds", "List the feeds", feeds::list)
         .post(
             feeds,
@@ -297,8 +304,9 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
                        Extension(caller): Extension<Caller>,
                        At((tenant, id)): At<(Id, Id)>,
                        if_match: IfMatch,
+                       Asked(wait): Asked<nodes::WaitQuery>,
                        body: Body<keys::RevokeBody>| {
-        keys::revoke(api, caller, KeyRef { tenant, kind, id }, if_match, body)
+        keys::revoke(api, caller, KeyRef { tenant, kind, id }, if_match, wait, body)
     };
     let rotate = move |State(api): State<Api>,
                        Extension(caller): Extension<Caller>,
@@ -320,7 +328,10 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
         .post(
             &format!("{one}/revoke"),
             &format!("revoke{ids}"),
-            &format!("Revoke a {words}, at once and for good\nIt stays listed."),
+            &format!(
+                "Revoke a {words}, at once and for good\nIt stays listed. With `wait=all` it is answered once every live worker \
+                 of a proxy decides by it; of one that is revoked already it waits as well."
+            ),
             revoke,
         );
     let at = format!("{one}/rotate");
@@ -370,7 +381,13 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
                 "Make a management key\nIt is in this answer alone.",
                 keys::create_management,
             )
-            .delete(&one, "deleteManagementKey", "Delete a management key, at once and for good", keys::delete),
+            .delete(
+                &one,
+                "deleteManagementKey",
+                "Delete a management key, at once and for good\nWith `wait=all` it is answered once every live worker of a proxy \
+                 decides by it.",
+                keys::delete,
+            ),
         Kind::Client => routes
             .get(
                 &format!("{one}/tokens"),

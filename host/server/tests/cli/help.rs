@@ -35,6 +35,7 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("client", "list show create tokens log revoke"),
     ("token-key", "list rotate retire"),
     ("feed", "list show create edit key delete"),
+    ("nodes", ""),
     ("me", "sign-in show sign-out personal-key"),
     ("audit", "list verify export checkpoint"),
     ("decision", "list show"),

@@ -186,6 +186,7 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
             root.put(&at, json!({ "paths": [format!("/old-{n}")] })).expect(200);
             plain(&format!("{at}?confirm=true"))
         }
+        "listNodes" => plain("/v1/nodes"),
         "listFeeds" => plain("/v1/feeds"),
         "createFeed" => with("/v1/feeds", feed(n)),
         "showFeed" => plain(&made("/v1/feeds", feed(n))),
