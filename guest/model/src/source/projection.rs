@@ -64,6 +64,12 @@ impl Projection {
         Projection { services, apart }
     }
 
+    /// The same for other services.
+    #[must_use]
+    pub fn of(&self, services: BTreeSet<Id>) -> Projection {
+        Projection { services, apart: self.apart.clone() }
+    }
+
     /// The tenants of which anything is kept, while the services are these.
     #[must_use]
     pub fn tenants(&self, services: &[Service]) -> KeptTenants {
