@@ -114,7 +114,7 @@ fn of_feeds(routes: Routes) -> Routes {
             feeds::create,
         )
         .post(
-            "/v1/feeds/{feed}/decisions",
+            "/v1/feeds/{application}/decisions",
             "giveDecisions",
             "Give back decisions of a worker\nThe body is a batch as workers send it. A batch that is sent again is kept once.",
             feeds::decisions,
