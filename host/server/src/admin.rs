@@ -72,6 +72,7 @@ use crate::leaked::{self, Reports};
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::proxy::respond;
+use crate::usage::Usage;
 use portcullis_tower::enforce::{Denial, Permit, enforce};
 
 /// What handlers work with.
@@ -80,6 +81,7 @@ struct Api {
     control: Arc<Control>,
     engine: Arc<Engine>,
     nodes: Nodes,
+    usage: Usage,
 }
 
 /// The admin listener's service.
@@ -97,26 +99,33 @@ pub(crate) struct Admin {
     docs: Docs,
 }
 
+/// What an admin listener works with.
+pub(crate) struct Wiring<'h> {
+    pub(crate) control: Arc<Control>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) journal: Journal,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) metrics: Metrics,
+    pub(crate) reports: Reports,
+    pub(crate) nodes: Nodes,
+    pub(crate) usage: Usage,
+    /// The names by which clients may call it, beside those of this machine.
+    pub(crate) hosts: &'h [String],
+}
+
 /// The names that every admin listener is known by.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 impl Admin {
-    pub(crate) fn new(
-        control: Arc<Control>,
-        engine: Arc<Engine>,
-        journal: Journal,
-        refusals: Arc<Refusals>,
-        metrics: Metrics,
-        reports: Reports,
-        nodes: Nodes,
-        hosts: &[String],
-    ) -> Admin {
+    pub(crate) fn new(wiring: Wiring<'_>) -> Admin {
+        let Wiring { control, engine, journal, refusals, metrics, reports, nodes, usage, hosts } = wiring;
         let hosts = LOCAL_HOSTS.iter().map(|&host| host.to_owned()).chain(hosts.iter().cloned()).collect();
         let Document { router, json } = Document::new(routes::routes());
         let router = router.fallback(nothing_here).method_not_allowed_fallback(no_such_method).with_state(Api {
             control: Arc::clone(&control),
             engine: Arc::clone(&engine),
             nodes: nodes.clone(),
+            usage,
         });
         Admin { engine, control, journal, refusals, metrics, reports, nodes, hosts, router, docs: Docs::new(&json) }
     }

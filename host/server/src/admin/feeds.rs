@@ -1,17 +1,25 @@
-//! `/v1/feeds`: what workers in proxies get of the policy. What a feed serves to them is elsewhere.
+//! `/v1/feeds`: what workers in proxies get of the policy, and the decisions that they give back. What a feed serves to them is
+//! elsewhere.
 
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use portcullis_control::store::{FeedRecord, Stored};
 use portcullis_control::{Caller, Command, FeedEdit, NewFeed};
+use portcullis_model::feed::MAX_BATCH_BYTES;
 use portcullis_model::id::Id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Created, List, Removed, Shown, created, shown};
-use super::extract::{Asked, At, Body, Confirm, Creation, IfMatch};
+use super::client_ip::Peer;
+use super::describe::{Answer, Operation};
+use super::extract::{Asked, At, Body, Confirm, Creation, IfMatch, within};
 use super::problem::Problem;
 use super::{Api, schema};
+use crate::clock;
+use crate::nodes::{Attending, NodeReport, read_batch};
 
 /// A feed.
 #[derive(Serialize, JsonSchema)]
@@ -109,4 +117,67 @@ pub(super) async fn remove(
 ) -> Result<Removed, Problem> {
     api.order(&caller, if_match, Command::DeleteFeed(id, confirm.confirmation())).await?;
     Ok(Removed)
+}
+
+/// Who asks by a feed, taken note of while the call lasts.
+pub(super) struct Attended {
+    pub(super) report: NodeReport,
+    _call: Attending,
+}
+
+/// Takes note of a call of a worker.
+///
+/// # Errors
+/// Where the worker does not say who it is, or there are too many of them.
+pub(super) fn attend(api: &Api, feed: &Id, peer: Peer, headers: &HeaderMap) -> Result<Attended, Problem> {
+    let bad = |error| Problem::new(StatusCode::BAD_REQUEST, "bad_request", format!("{error}"));
+    let report = NodeReport::read(feed.clone(), peer.0, headers).map_err(bad)?;
+    let full = |full| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_workers", format!("{full}"));
+    let call = api.nodes.attend(report.clone()).map_err(full)?;
+    Ok(Attended { report, _call: call })
+}
+
+/// What was given back is kept.
+pub(super) struct Kept;
+
+impl IntoResponse for Kept {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+impl Answer for Kept {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.answers_nothing(204, "All of it is kept, some of it perhaps since before.");
+        operation.refuses(&[422, 429, 503]);
+    }
+}
+
+/// Takes a batch of decisions (`portcullis_model::feed`): the body of this call.
+pub(super) async fn decisions(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Extension(peer): Extension<Peer>,
+    At(id): At<Id>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Kept, Problem> {
+    let view = api.control.system_view(&caller)?;
+    let feed = view.feed(&id).await?.record;
+    let Attended { report, _call } = attend(&api, &id, peer, &headers)?;
+    let Some(_place) = api.nodes.take_batch(&id, &report.node) else {
+        let detail = "as many batches are being taken as may be: keep this one and send it again in a moment";
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_batches", detail));
+    };
+    let body = within(MAX_BATCH_BYTES, request).await?;
+    let skew_s = view.installation().await?.record.clock_skew_s;
+    let latest_ms = clock::unix_ms().saturating_add(u64::from(skew_s).saturating_mul(1000));
+    let batch = read_batch(&body, &feed.services, latest_ms).map_err(|bad| {
+        tracing::error!(feed = %id, node = %report.node, worker = %report.worker, %bad, "decisions were refused");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_batch", format!("nothing of it is kept: {bad}"))
+    })?;
+    let worker = report.worker.to_string();
+    let new = api.control.keep_fed_decisions(&id, &worker, batch.records, batch.gaps).await?;
+    api.usage.count(&new);
+    Ok(Kept)
 }

@@ -113,6 +113,12 @@ fn of_feeds(routes: Routes) -> Routes {
             "Make a feed\nAn application of the tenant `system` is made with it, under the same id: its keys are confined to it.",
             feeds::create,
         )
+        .post(
+            "/v1/feeds/{application}/decisions",
+            "giveDecisions",
+            "Give back decisions of a worker\nThe body is a batch as workers send it. A batch that is sent again is kept once.",
+            feeds::decisions,
+        )
         .get(feed, "showFeed", "Show a feed", feeds::get)
         .patch(feed, "editFeed", "Change the services of a feed\nFields that are left out stay.", feeds::edit)
         .delete(

@@ -140,6 +140,7 @@ pub(super) fn receipts(answer: &Value) -> String {
     // Writing to a string cannot fail.
     let _ = match (nodes.len(), exit(answer)) {
         (0, _) => writeln!(text, "\nno worker of a proxy is attached: this host alone decides, by revision {revision}"),
+        (1, Exit::Success) => writeln!(text, "\nthe one worker that is attached decides by revision {revision}"),
         (all, Exit::Success) => writeln!(text, "\nall {all} workers decide by revision {revision}"),
         (all, _) => writeln!(
             text,

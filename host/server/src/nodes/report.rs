@@ -4,6 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use http::HeaderMap;
+use portcullis_model::feed::{
+    ENFORCED_HEADER as ENFORCED, MODULE_HEADER as MODULE, NODE_HEADER as NODE, NOW_HEADER as NOW,
+    WORKER_HEADER as WORKER, is_node_name,
+};
 use portcullis_model::id::Id;
 use portcullis_model::time::UnixTime;
 
@@ -12,15 +16,6 @@ use crate::evidence::unhex;
 
 /// SHA-256 of a module.
 pub(crate) type ModuleDigest = [u8; 32];
-
-/// The longest name of a node in characters.
-pub(crate) const MAX_NODE_CHARS: usize = 64;
-
-const NODE: &str = "x-portcullis-node";
-const WORKER: &str = "x-portcullis-worker";
-const MODULE: &str = "x-portcullis-module";
-const ENFORCED: &str = "x-portcullis-enforced";
-const NOW: &str = "x-portcullis-now";
 
 /// A worker: drawn at random by each virtual machine of a proxy.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -65,13 +60,10 @@ impl NodeReport {
     /// # Errors
     /// [`BadReport`] with the first field that is wrong.
     pub(crate) fn read(feed: Id, address: IpAddr, headers: &HeaderMap) -> Result<NodeReport, BadReport> {
-        let is_name = |text: &&str| {
-            (1..=MAX_NODE_CHARS).contains(&text.len())
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
-        };
         let bad = |field, what| BadReport { field, what };
         let node = one(headers, NODE)?.ok_or(bad(NODE, MISSING))?;
-        let node = Some(node).filter(is_name).ok_or(bad(NODE, "no name of 1 to 64 of `0-9A-Za-z._:-`"))?;
+        let node =
+            Some(node).filter(|text| is_node_name(text)).ok_or(bad(NODE, "no name of 1 to 64 of `0-9A-Za-z._:-`"))?;
         let worker = one(headers, WORKER)?.ok_or(bad(WORKER, MISSING))?;
         let worker = WorkerId(lower_hex(worker).ok_or(bad(WORKER, "not 16 hex digits"))?);
         let module = one(headers, MODULE)?.map(|text| lower_hex(text).ok_or(bad(MODULE, "not 64 hex digits")));
@@ -118,6 +110,8 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_model::feed::MAX_NODE_BYTES as MAX_NODE_CHARS;
+
     use super::*;
 
     const ADDRESS: &str = "::ffff:192.0.2.7";

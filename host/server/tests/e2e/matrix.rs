@@ -193,6 +193,8 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         "editFeed" => with(&made("/v1/feeds", feed(n)), json!({ "services": ["shop"] })),
         "deleteFeed" => plain(&format!("{}?confirm=true", made("/v1/feeds", feed(n)))),
         "deleteFeed unconfirmed" => plain(&made("/v1/feeds", feed(n))),
+        // Nothing was decided, which every worker may say that says who it is.
+        "giveDecisions" => plain(&format!("{}/decisions", made("/v1/feeds", feed(n)))),
         "listTenants" => plain("/v1/tenants"),
         "createTenant" => with("/v1/tenants", json!({ "id": format!("tenant-{n}") })),
         "showTenant" => plain("/v1/tenants/acme"),
