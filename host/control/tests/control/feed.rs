@@ -364,7 +364,10 @@ async fn a_restarted_host_goes_on_from_an_old_cursor_and_sends_all_keys_again() 
 #[tokio::test]
 async fn what_cannot_be_served_is_refused() {
     let house = house().await;
-    let poll = |feed: &'static str, cursor: &'static str| house.control.feed_changes(&id(feed), cursor, Duration::ZERO);
+    let poll = |feed: &'static str, cursor: &'static str| {
+        let house = &house;
+        async move { house.control.feed_changes(&id(feed), cursor, Duration::ZERO).await }
+    };
     assert!(matches!(poll("other", "r1").await, Err(FeedError::NotFound(_))));
     assert!(matches!(house.control.feed_base(&id("other")).await, Err(FeedError::NotFound(_))));
     assert!(matches!(house.control.feed_part(&id("other"), "x", 0), Err(FeedError::NotFound(_))));

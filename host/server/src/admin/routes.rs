@@ -12,8 +12,8 @@ use portcullis_model::id::Id;
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
 use super::{
-    Api, audit, browse, client_ip, error_log, feeds, import, keys, nodes, own, people, profiles, records, services,
-    tenants, tokens,
+    Api, audit, browse, client_ip, error_log, feeds, import, keys, nodes, own, people, profiles, records, served,
+    services, tenants, tokens,
 };
 use crate::leaked;
 
