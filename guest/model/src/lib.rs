@@ -10,7 +10,6 @@
 //! | [`facts`] | what authentication established, holding no secret |
 //! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
 //! | [`decision`] | the id of a decision |
-//! | [`fault`] | what a host denies by itself |
 //! | [`problem`] | what a caller is told of a denial |
 //! | [`feed`] | what a proxy's worker and the host that feeds it say to each other |
 //! | [`source`] | the JSON source document and the delta between two of them |
@@ -23,7 +22,6 @@ pub mod answer;
 pub mod credential;
 pub mod decision;
 pub mod facts;
-pub mod fault;
 pub mod feed;
 pub mod head;
 pub mod id;
