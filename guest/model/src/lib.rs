@@ -11,6 +11,7 @@
 //! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
 //! | [`decision`] | the id of a decision |
 //! | [`problem`] | what a caller is told of a denial |
+//! | [`fault`] | denials that the gate knows nothing of |
 //! | [`feed`] | what a proxy's worker and the host that feeds it say to each other |
 //! | [`source`] | the JSON source document and the delta between two of them |
 //! | [`key_sheet`] | the keys of a day, by which signatures are checked |
@@ -22,6 +23,7 @@ pub mod answer;
 pub mod credential;
 pub mod decision;
 pub mod facts;
+pub mod fault;
 pub mod feed;
 pub mod head;
 pub mod id;
