@@ -66,9 +66,10 @@ impl Filter {
         details.clear();
         let bytes = host::request_headers().unwrap_or_default();
         let peer = host::property(&["source", "address"]).and_then(|property| decide::peer(&property));
-        let (Some(fields), Some(peer)) = (Fields::read(&bytes), peer) else {
+        let Some(fields) = Fields::read(&bytes) else {
             return self.deny(worker, Cause::Gate(Reason::HeadMalformed), details);
         };
+        let Some(peer) = peer else { return self.deny(worker, Cause::Host(HostFault::PeerUnknown), details) };
         if let Err(reason) = fields.pack(peer, is_end, head) {
             return self.deny(worker, Cause::Gate(reason), details);
         }
