@@ -43,7 +43,7 @@ impl Catalogue {
     }
 
     /// The services as the gate has them: those that keep a prefix for Portcullis have a token endpoint.
-    fn in_force(&self) -> impl Iterator<Item = Service> {
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = Service> {
         self.services.values().map(|service| match self.reserved.get(&service.id) {
             Some(reserved) => token_endpoint::with(service.clone(), reserved),
             None => service.clone(),
