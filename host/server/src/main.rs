@@ -38,6 +38,7 @@ mod leaked;
 mod listen;
 mod master_key;
 mod metrics;
+mod nodes;
 mod oauth;
 mod output;
 mod policy;

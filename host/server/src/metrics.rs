@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     signed_body_bytes: Gauge<i64, AtomicI64>,
     replays_refused: Counter,
     replay_entries: Gauge<i64, AtomicI64>,
+    nodes: Gauge<i64, AtomicI64>,
+    nodes_lag: Gauge<i64, AtomicI64>,
     revision: Gauge<i64, AtomicI64>,
     confirmed: Gauge<i64, AtomicI64>,
 }
@@ -159,6 +161,12 @@ impl Metrics {
                 "replay_entries",
                 "Signed requests that are remembered because they are accepted once",
             ),
+            nodes: gauge(&mut registry, "nodes", "Workers of proxies that are attached to a feed and live"),
+            nodes_lag: gauge(
+                &mut registry,
+                "nodes_lag_revisions",
+                "How many revisions the live worker that is furthest behind is behind",
+            ),
             revision: gauge(&mut registry, "policy_revision", "The revision of the policy in force"),
             confirmed: gauge(
                 &mut registry,
@@ -263,6 +271,12 @@ impl Metrics {
     /// So many signed requests are remembered.
     pub(crate) fn replays_are(&self, entries: usize) {
         self.replay_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// So many workers of proxies are live, and the furthest behind is so many revisions behind.
+    pub(crate) fn nodes(&self, live: usize, lag: u64) {
+        self.nodes.set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.nodes_lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
     }
 
     /// Counts a connection until what is given back is dropped.

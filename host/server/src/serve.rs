@@ -19,13 +19,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{Admin, Refusals};
+use crate::admin::{self, Admin, Refusals};
 use crate::audit_keeper;
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use crate::demo::{self, Demo, DemoError};
 use crate::journal::{self, Batches};
 use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::proxy::{
     Bounds, ClientSettings, ClientsError, Issuing, Preflight, Proxy, Routing, Service, Upstream, Wiring,
 };
@@ -226,15 +227,19 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         },
     })?;
     let refusals = Arc::new(Refusals::new());
-    let admin = Arc::new(Admin::new(
-        Arc::clone(&control),
-        Arc::clone(&engine),
-        journal.clone(),
-        Arc::clone(&refusals),
-        metrics.clone(),
+    let nodes = Nodes::new();
+    tokio::spawn(nodes.clone().follow(control.enforced()));
+    let admin = Arc::new(Admin::new(admin::Wiring {
+        control: Arc::clone(&control),
+        engine: Arc::clone(&engine),
+        journal: journal.clone(),
+        refusals: Arc::clone(&refusals),
+        metrics: metrics.clone(),
         reports,
-        &config.admin.hosts,
-    ));
+        nodes,
+        usage: usage.clone(),
+        hosts: &config.admin.hosts,
+    }));
 
     for identity in config.proxy.tls.iter().chain(&config.admin.tls) {
         tokio::spawn(identity.clone().follow(tls::POLL_INTERVAL));
