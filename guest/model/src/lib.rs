@@ -9,6 +9,7 @@
 //! | [`verdict`] | allow or deny, and the closed list of reasons |
 //! | [`facts`] | what authentication established, holding no secret |
 //! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
+//! | [`problem`] | what a caller is told of a denial |
 //! | [`source`] | the JSON source document and the delta between two of them |
 //! | [`key_sheet`] | the keys of a day, by which signatures are checked |
 //! | [`signing`] | request signatures: the canonical request, keys of a day, what a client does |
@@ -23,6 +24,7 @@ pub mod id;
 pub mod key_sheet;
 pub mod method;
 pub mod policy;
+pub mod problem;
 pub mod signing;
 pub mod source;
 pub mod time;

@@ -64,11 +64,11 @@ use self::docs::Docs;
 use self::problem::Problem;
 pub(crate) use self::refusals::{Pending, Refusals};
 use crate::clock;
-use crate::enforce::{Denial, Permit, enforce};
 use crate::journal::{DecisionId, Journal};
 use crate::leaked::{self, Reports};
 use crate::metrics::Metrics;
 use crate::proxy::respond;
+use portcullis_tower::enforce::{Denial, Permit, enforce};
 
 /// What handlers work with.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::enforce::{Cause, HostFault};
+use portcullis_tower::enforce::{Cause, HostFault};
 
 type Labels = [(&'static str, &'static str); 1];
 

@@ -57,13 +57,13 @@ pub(crate) use self::routing::{ErrorForm, Preflight, Routing, Service, Upstream}
 use self::signed::{Held, RequestBody};
 pub(crate) use self::token::Issuing;
 use crate::clock;
-use crate::enforce::{Cause, Denial, HostFault, Permit, Ruling, refuse_replay, rule};
 use crate::failures::Failures;
 use crate::journal::{DecisionId, Journal, Kept};
 use crate::leaked::Reports;
 use crate::listen::Connection;
 use crate::metrics::Metrics;
-use crate::replays::{self, Replays};
+use portcullis_tower::enforce::{Cause, Denial, HostFault, Permit, Ruling, refuse_replay, rule};
+use portcullis_tower::replays::{self, Replays};
 
 /// What a proxy is made of.
 pub(crate) struct Wiring {
@@ -330,7 +330,7 @@ impl Proxy {
         let is_once = answer.as_ref().is_ok_and(|decision| !decision.details().obligations.is_empty());
         let ruling = rule(answer, &self.replays, now);
         if is_once {
-            self.metrics.replays_are(self.replays.len());
+            self.metrics.replays_are(self.replays.entries());
         }
         Answered { ruling, service }
     }

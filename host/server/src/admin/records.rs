@@ -16,10 +16,10 @@ use super::error_log::EntryView;
 use super::extract::{Asked, At, bounded, paging};
 use super::problem::Problem;
 use super::{Api, Proven, schema};
-use crate::enforce::cause_name;
 use crate::evidence::unhex;
 use crate::journal::DecisionId;
 use crate::report::{DecidedFacts, Explained};
+use portcullis_tower::enforce::cause_name;
 
 /// A decision.
 #[derive(Serialize, JsonSchema)]

@@ -15,8 +15,8 @@ use portcullis_model::id::Id;
 use portcullis_model::time::UnixTime;
 use serde_json::json;
 
-use crate::enforce::{Cause, Denial};
 use crate::journal::DecisionId;
+use portcullis_tower::enforce::{Cause, Denial};
 
 /// How many refusals of one tenant, address and code are entries of their own each minute (DESIGN.md, invariant 6).
 const ROWS_A_MINUTE: u64 = 10;

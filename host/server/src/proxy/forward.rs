@@ -22,8 +22,8 @@ use super::respond::{self, Failure};
 use super::routing::{Protocol, Service, Upstream};
 use super::signed::RequestBody;
 use super::{Asked, Proxy, tunnel};
-use crate::enforce::Permit;
 use crate::metrics::UpstreamFailure;
+use portcullis_tower::enforce::Permit;
 
 /// A protocol that the client wants to switch to.
 struct Switch {
@@ -291,14 +291,7 @@ fn authority(uri: &Uri) -> Option<HeaderValue> {
 /// The target as it was decided, without the credential, at the upstream.
 fn target(decided: &Uri, strip: Option<Place<'_>>, upstream: &Upstream, host: &HeaderValue) -> Option<Uri> {
     let path_and_query = decided.path_and_query()?;
-    let without = match strip {
-        Some(Place::Parameter(name)) => edit::without(path_and_query.as_str(), |given| given == name),
-        Some(Place::Presigned(vendor)) => {
-            let prefix = format!("X-{vendor}-");
-            edit::without(path_and_query.as_str(), |given| given.starts_with(&prefix))
-        }
-        Some(Place::Header(_)) | None => None,
-    };
+    let without = strip.and_then(|place| place.cut_from(path_and_query.as_str()));
     let path_and_query = match without {
         Some(without) => PathAndQuery::try_from(without).ok()?,
         None => path_and_query.clone(),

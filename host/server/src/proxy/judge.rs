@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
-use crate::enforce::{Permit, still_allows};
 use crate::metrics::Metrics;
+use portcullis_tower::enforce::{Permit, still_allows};
 
 /// How often streams are judged where no revision comes: by this much a stream may outlive its credential's expiry.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use portcullis_model::problem;
 use portcullis_model::verdict::PublicCode;
 
 use super::body::Outgoing;
-use crate::enforce::Denial;
 use crate::journal::DecisionId;
+use portcullis_tower::enforce::Denial;
 
 /// The field that names the decision, for a caller who asks an administrator about it.
-pub(super) const DECISION: HeaderName = HeaderName::from_static("x-portcullis-decision");
+pub(super) const DECISION: HeaderName = HeaderName::from_static(problem::DECISION_HEADER);
 
 /// Why a permitted request could not be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,14 +129,11 @@ pub(super) fn problem(status: StatusCode, code: &str, decision: DecisionId) -> R
 
 fn problem_with(status: StatusCode, code: &str, members: &str, decision: DecisionId) -> Response<Outgoing> {
     let title = status.canonical_reason().unwrap_or("Error");
-    let number = status.as_u16();
-    let body = format!(
-        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{number},\"code\":\"{code}\",\"decision\":\"{decision}\"{members}}}\n"
-    );
+    let body = problem::document(status.as_u16(), title, code, &decision.to_string(), members);
     let mut response = Response::new(Outgoing::whole(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_bytes(&decision.text()) {
         headers.insert(DECISION, id);

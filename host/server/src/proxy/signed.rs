@@ -17,9 +17,9 @@ use portcullis_control::WireBody;
 use portcullis_model::verdict::{DigestAlgorithm, NeedBody};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::enforce::HostFault;
 use crate::failures::Kept;
 use crate::metrics::Metrics;
+use portcullis_tower::enforce::HostFault;
 
 /// The most bytes of such bodies that the process holds at once.
 pub(crate) const MAX_HELD_BYTES: u64 = 256 << 20;

@@ -23,9 +23,9 @@ use super::body::Outgoing;
 use super::respond::{self, DECISION};
 use super::routing::{Own, Service};
 use super::{Decided, Peer, Proxy};
-use crate::enforce::{Cause, Denial, Permit};
 use crate::journal::DecisionId;
 use crate::oauth::{self, Form, MAX_FORM_BYTES};
+use portcullis_tower::enforce::{Cause, Denial, Permit};
 
 /// How long a form may take to come.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);

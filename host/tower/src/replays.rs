@@ -9,12 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use portcullis_model::time::UnixTime;
 
 /// The most entries: about 128 MiB. At 300 s of clock skew that is a thousand signed requests a second that are accepted once.
-pub(crate) const MAX_ENTRIES: usize = 1 << 20;
+pub const MAX_ENTRIES: usize = 1 << 20;
 /// How many entries whose time is over are dropped by each that is made: so that no request pays for all of them.
 const DROPPED_AT_ONCE: usize = 8;
 
 /// The cache.
-pub(crate) struct Replays {
+pub struct Replays {
     limit: usize,
     entries: Mutex<Entries>,
 }
@@ -28,7 +28,7 @@ struct Entries {
 
 /// What became of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Once {
+pub enum Once {
     /// It was not there, and is now.
     Fresh,
     /// It was there.
@@ -39,19 +39,19 @@ pub(crate) enum Once {
 
 impl Replays {
     /// An empty cache of so many entries.
-    pub(crate) fn new(limit: usize) -> Replays {
+    pub fn new(limit: usize) -> Replays {
         Replays { limit, entries: Mutex::default() }
     }
 
     /// One that takes nothing.
-    pub(crate) fn closed() -> Replays {
+    pub fn closed() -> Replays {
         Replays::new(0)
     }
 
     /// Makes an entry that lives until a time, that time included, unless it is there.
     ///
     /// INVARIANT (once): looking and entering are one step under the lock.
-    pub(crate) fn enter(&self, key: [u8; 32], until: UnixTime, now: UnixTime) -> Once {
+    pub fn enter(&self, key: [u8; 32], until: UnixTime, now: UnixTime) -> Once {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = entries.until.len() >= self.limit;
         entries.forget(now, if is_full { usize::MAX } else { DROPPED_AT_ONCE });
@@ -70,7 +70,7 @@ impl Replays {
     }
 
     /// How many entries there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).until.len()
     }
 }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(replays.enter(key(3), at(100), at(50)), Once::Full);
         assert_eq!(replays.enter(key(0), at(100), at(50)), Once::Seen, "what is there is told all the same");
         assert_eq!(replays.enter(key(3), at(200), at(101)), Once::Fresh);
-        assert_eq!(replays.len(), 1, "those whose time is over are gone");
+        assert_eq!(replays.entries(), 1, "those whose time is over are gone");
         assert_eq!(Replays::closed().enter(key(1), at(100), at(50)), Once::Full);
     }
 
@@ -142,7 +142,7 @@ mod tests {
         for number in 100..120 {
             replays.enter(key(number), at(200), at(150));
         }
-        assert_eq!(replays.len(), 20);
+        assert_eq!(replays.entries(), 20);
     }
 
     #[test]

@@ -13,24 +13,24 @@ use crate::replays::{Once, Replays};
 
 /// The proof that a request was allowed. It has no public constructor, and whoever forwards asks for one.
 #[derive(Debug)]
-pub(crate) struct Permit {
+pub struct Permit {
     /// INVARIANT (permits-are-allows): the verdict of this decision is an allow whose obligations have been met.
     decision: Decision,
 }
 
 impl Permit {
     /// What was established, and the edits that the allow makes.
-    pub(crate) fn details(&self) -> Details<'_> {
+    pub fn details(&self) -> Details<'_> {
         self.decision.details()
     }
 
     /// The details as they are recorded.
-    pub(crate) fn packed(&self) -> &[u8] {
+    pub fn packed(&self) -> &[u8] {
         self.decision.packed()
     }
 
     /// The facts alone, for judging them again later.
-    pub(crate) fn facts(&self) -> Vec<u8> {
+    pub fn facts(&self) -> Vec<u8> {
         let mut facts = Vec::with_capacity(self.decision.packed().len());
         self.details().facts.pack(&mut facts);
         facts
@@ -39,7 +39,7 @@ impl Permit {
 
 /// A request that is not allowed: what the caller is told, and what is recorded.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Denial {
+pub struct Denial {
     cause: Cause,
     challenge: String,
     packed: Vec<u8>,
@@ -47,7 +47,7 @@ pub(crate) struct Denial {
 
 /// Why a request is denied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// The gate said so.
     Gate(Reason),
     /// The gate gave no verdict that this host can act on.
@@ -56,7 +56,7 @@ pub(crate) enum Cause {
 
 /// Why no verdict could be acted on. Numbers begin at 1000, beyond every reason of the gate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum HostFault {
+pub enum HostFault {
     /// The sandbox trapped.
     Trapped,
     /// The decision did not end in time.
@@ -85,7 +85,7 @@ pub(crate) enum HostFault {
 
 impl HostFault {
     /// All of them.
-    pub(crate) const ALL: [HostFault; 12] = [
+    pub const ALL: [HostFault; 12] = [
         HostFault::Trapped,
         HostFault::Deadline,
         HostFault::BadAnswer,
@@ -170,7 +170,7 @@ impl HostFault {
 
 impl Cause {
     /// The number that stands for it in records.
-    pub(crate) fn number(self) -> u16 {
+    pub fn number(self) -> u16 {
         match self {
             Cause::Gate(reason) => reason.number(),
             Cause::Host(fault) => fault.number(),
@@ -178,7 +178,7 @@ impl Cause {
     }
 
     /// The name, for logs and metrics.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Cause::Gate(reason) => reason.name(),
             Cause::Host(fault) => fault.name(),
@@ -187,24 +187,24 @@ impl Cause {
 }
 
 /// The name behind a number of [`Cause::number`]; nothing for an allow.
-pub(crate) fn cause_name(number: u16) -> Option<&'static str> {
+pub fn cause_name(number: u16) -> Option<&'static str> {
     let fault = || HostFault::ALL.into_iter().find(|fault| fault.number() == number).map(HostFault::name);
     Reason::from_number(number).map(Reason::name).or_else(fault)
 }
 
 impl Denial {
     /// A denial for a reason that the host itself sees, before or beside the gate.
-    pub(crate) fn of(reason: Reason) -> Self {
+    pub fn of(reason: Reason) -> Self {
         Denial { cause: Cause::Gate(reason), challenge: String::new(), packed: Vec::new() }
     }
 
     /// The same facts, denied for another reason that the host itself sees.
-    pub(crate) fn instead(reason: Reason, decision: &Decision) -> Self {
+    pub fn instead(reason: Reason, decision: &Decision) -> Self {
         Denial { packed: decision.packed().to_vec(), ..Denial::of(reason) }
     }
 
     /// A request whose body could not be read for its signature; with what the gate knew of it.
-    pub(crate) fn of_body(fault: HostFault, decision: &Decision) -> Self {
+    pub fn of_body(fault: HostFault, decision: &Decision) -> Self {
         Denial::by_host(fault, decision.packed().to_vec())
     }
 
@@ -213,12 +213,12 @@ impl Denial {
     }
 
     /// Why.
-    pub(crate) fn cause(&self) -> Cause {
+    pub fn cause(&self) -> Cause {
         self.cause
     }
 
     /// The status of the answer.
-    pub(crate) fn status(&self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self.cause {
             Cause::Gate(reason) => StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
             Cause::Host(fault) => fault.status(),
@@ -226,7 +226,7 @@ impl Denial {
     }
 
     /// What the caller learns.
-    pub(crate) fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self.cause {
             Cause::Gate(reason) => reason.public_code().as_str(),
             Cause::Host(fault) => fault.code(),
@@ -234,7 +234,7 @@ impl Denial {
     }
 
     /// Whether what the client still sends of its body belongs to nothing any more.
-    pub(crate) fn ends_body(&self) -> bool {
+    pub fn ends_body(&self) -> bool {
         let faults = [
             HostFault::BodyTooLarge,
             HostFault::BodyTimeout,
@@ -246,19 +246,19 @@ impl Denial {
     }
 
     /// The value of `WWW-Authenticate`, or nothing.
-    pub(crate) fn challenge(&self) -> &str {
+    pub fn challenge(&self) -> &str {
         &self.challenge
     }
 
     /// The details as they are recorded; empty where the gate gave no answer.
-    pub(crate) fn packed(&self) -> &[u8] {
+    pub fn packed(&self) -> &[u8] {
         &self.packed
     }
 }
 
 /// What is to be done with a request.
 #[derive(Debug)]
-pub(crate) enum Ruling {
+pub enum Ruling {
     /// It may go on.
     Permitted(Permit),
     /// It may not.
@@ -271,7 +271,7 @@ pub(crate) enum Ruling {
 
 /// Turns what came back from the engine into what is to be done. An allow that holds once is entered into `replays`, which is
 /// its use.
-pub(crate) fn rule(result: Result<Decision, DecideError>, replays: &Replays, now: UnixTime) -> Ruling {
+pub fn rule(result: Result<Decision, DecideError>, replays: &Replays, now: UnixTime) -> Ruling {
     let decision = match result {
         Ok(decision) => decision,
         Err(error) => return Ruling::Denied(failed(error)),
@@ -295,7 +295,7 @@ pub(crate) fn rule(result: Result<Decision, DecideError>, replays: &Replays, now
 }
 
 /// The same where no body is read and nothing is accepted once.
-pub(crate) fn enforce(result: Result<Decision, DecideError>) -> Result<Permit, Denial> {
+pub fn enforce(result: Result<Decision, DecideError>) -> Result<Permit, Denial> {
     match rule(result, &Replays::closed(), UnixTime::default()) {
         Ruling::Permitted(permit) => Ok(permit),
         Ruling::Denied(Denial { cause: Cause::Host(HostFault::ReplaysFull), packed, .. }) => {
@@ -308,7 +308,7 @@ pub(crate) fn enforce(result: Result<Decision, DecideError>) -> Result<Permit, D
 }
 
 /// The denial of a request that was accepted before, out of what the gate says once it knows that.
-pub(crate) fn refuse_replay(result: Result<Decision, DecideError>) -> Denial {
+pub fn refuse_replay(result: Result<Decision, DecideError>) -> Denial {
     let decision = match result {
         Ok(decision) => decision,
         Err(error) => return failed(error),
@@ -322,7 +322,7 @@ pub(crate) fn refuse_replay(result: Result<Decision, DecideError>) -> Denial {
 }
 
 /// Whether a request that was permitted would be still. Its obligations were met when it was.
-pub(crate) fn still_allows(result: Result<Decision, DecideError>) -> bool {
+pub fn still_allows(result: Result<Decision, DecideError>) -> bool {
     result.is_ok_and(|decision| decision.verdict() == Verdict::Allow)
 }
 
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn a_permit_can_be_made_here_alone() {
         let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/enforce.rs")).unwrap();
-        let (before, after) = source.split_once("pub(crate) struct Permit {").unwrap();
+        let (before, after) = source.split_once("pub struct Permit {").unwrap();
         let fields = after.split_once('}').unwrap().0;
         assert!(!fields.contains("pub"), "{fields}");
         assert!(before.trim_end().ends_with("#[derive(Debug)]"), "Default or Clone would make permits");
