@@ -1,8 +1,14 @@
 //! What the tests that cross crates share.
 
+pub mod clock;
 pub mod corpus;
+pub mod envoy;
+pub mod independent;
 pub mod minter;
+pub mod nginx;
+pub mod process;
 pub mod random;
+pub mod wire;
 
 use std::env;
 use std::path::{Path, PathBuf};
