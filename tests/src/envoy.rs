@@ -1,8 +1,10 @@
 //! The real Envoy, started for a test.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -80,15 +82,23 @@ impl Envoy {
     /// # Errors
     /// Where there is none of that name.
     pub fn listener(&self, name: &str) -> Result<SocketAddr> {
+        self.listeners()?.remove(name).with_context(|| format!("Envoy has no listener `{name}`"))
+    }
+
+    /// Where every listener listens, by name.
+    ///
+    /// # Errors
+    /// Where Envoy does not say so.
+    pub fn listeners(&self) -> Result<BTreeMap<String, SocketAddr>> {
         let told: Value = serde_json::from_str(&self.get("/listeners?format=json")?)?;
-        let listeners = told.get("listener_statuses").and_then(Value::as_array).into_iter().flatten();
-        let mut addresses = listeners.filter(|status| status.get("name").and_then(Value::as_str) == Some(name));
-        let socket = addresses.next().and_then(|status| status.pointer("/local_address/socket_address"));
-        let socket = socket.with_context(|| format!("Envoy has no listener `{name}`: {told}"))?;
-        let text =
-            |field| socket.get(field).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-        let (address, port) = (text("address").unwrap_or_default(), text("port_value").unwrap_or_default());
-        format!("{address}:{port}").parse().with_context(|| format!("`{name}` listens at {socket}"))
+        let statuses = told.get("listener_statuses").and_then(Value::as_array).into_iter().flatten();
+        let address = |status: &Value| {
+            let name = status.get("name")?.as_str()?.to_owned();
+            let socket = status.pointer("/local_address/socket_address")?;
+            let port = u16::try_from(socket.get("port_value")?.as_u64()?).ok()?;
+            Some((name, SocketAddr::new(socket.get("address")?.as_str()?.parse().ok()?, port)))
+        };
+        statuses.map(|status| address(status).with_context(|| format!("no address is in {status}"))).collect()
     }
 
     /// A counter or gauge; 0 where there is none of that name yet.
@@ -120,6 +130,14 @@ impl Envoy {
         Ok(kib * 1024)
     }
 
+    /// The time that its process has spent on processors so far.
+    ///
+    /// # Errors
+    /// Where the system does not tell.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        cpu_time(self.process.id())
+    }
+
     /// The id of its process.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -132,11 +150,31 @@ impl Envoy {
         self.process.words()
     }
 
+    /// The end of what it logged.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        self.process.last_words()
+    }
+
     /// A folder of its own, which goes with it.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// The time that a process has spent on processors so far, all threads of it.
+///
+/// # Errors
+/// Where the system does not tell.
+pub fn cpu_time(process: u32) -> Result<Duration> {
+    /// Linux counts in hundredths of a second for programs, whatever it does inside (proc(5)).
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name of the program is in brackets and may have anything in it.
+    let (_, fields) = stat.rsplit_once(") ").context("there is no name")?;
+    let ticks: Vec<u32> = fields.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(TICK * ticks.iter().sum())
 }
 
 fn launch(config: &Config, folder: &Path) -> Result<(Process, SocketAddr)> {

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod corpus;
 pub mod envoy;
+pub mod feed;
 pub mod independent;
 pub mod minter;
 pub mod nginx;
