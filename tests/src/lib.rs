@@ -6,6 +6,7 @@ pub mod envoy;
 pub mod feed;
 pub mod independent;
 pub mod minter;
+pub mod module;
 pub mod nginx;
 pub mod process;
 pub mod random;

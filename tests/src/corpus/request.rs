@@ -36,7 +36,7 @@ pub struct Request {
     /// The capture that it comes from.
     pub capture: Option<String>,
     /// Its bytes as they came off the wire, where it was captured.
-    captured: Vec<u8>,
+    pub captured: Vec<u8>,
 }
 
 /// A request as it stands in a case: either `capture`, or `method`, `target` and the rest.

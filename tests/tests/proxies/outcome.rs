@@ -50,7 +50,7 @@ impl Outcome {
     }
 
     /// What came: the answer that the client got, and what the upstream got.
-    pub(crate) fn of(answer: Result<Answer>, received: &[Received]) -> Result<Outcome> {
+    pub(crate) fn of(case: &Case, answer: Result<Answer>, received: &[Received]) -> Result<Outcome> {
         let Ok(answer) = answer else {
             ensure!(received.is_empty(), "the upstream got a request that was not answered");
             return Ok(Outcome::Closed);
@@ -60,8 +60,15 @@ impl Outcome {
             return Ok(Outcome::Allowed);
         }
         ensure!(received.is_empty(), "the upstream got a request that was answered {}", answer.status);
+        let id = answer.field("x-portcullis-decision");
+        if let (b"HEAD", Some(_), Outcome::Denied(_, code)) =
+            (case.request.method.as_slice(), id, Outcome::expected(&case.expect))
+        {
+            // The code would be in the body, which an answer to HEAD has not.
+            return Ok(Outcome::Denied(answer.status, code));
+        }
         let Some(code) = answer.code() else { return Ok(Outcome::Refused(answer.status)) };
-        let id = answer.field("x-portcullis-decision").context("a denial names its decision")?;
+        let id = id.context("a denial names its decision")?;
         let document: serde_json::Value = serde_json::from_slice(&answer.body)?;
         ensure!(document["decision"] == id, "the document names another decision than {id}: {document}");
         ensure!(answer.field("content-type") == Some("application/problem+json"), "the document's type is another");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use portcullis_eval::Gate;
+use portcullis_model::facts::ReplayAnswer;
 use portcullis_tests::corpus::{Case, Setting};
 use portcullis_tests::wire::{Answer, Upstream, proxy_line};
 
@@ -14,7 +15,7 @@ use crate::{CORPUS, differences};
 pub(crate) fn every_case(
     way: &str,
     upstream: &Upstream,
-    mut ask: impl FnMut(&Setting<'_>, &Case, &[u8]) -> Result<Answer>,
+    mut ask: impl FnMut(&Case, &[u8]) -> Result<Answer>,
 ) -> Result<()> {
     let listed = differences::on(way)?;
     let gates: BTreeMap<Setting<'_>, Gate> = CORPUS
@@ -28,13 +29,16 @@ pub(crate) fn every_case(
     for case in &cases {
         let setting = CORPUS.setting(case);
         let bytes = [proxy_line(case.request.peer), case.request.http1()].concat();
-        // What went through on behalf of an earlier one is not this one's.
-        upstream.take();
-        let answer = ask(&setting, case, &bytes);
+        if case.replay == Some(ReplayAnswer::Seen) {
+            ask(case, &bytes).with_context(|| format!("`{}` for the first time", case.name))?;
+        }
+        // What went through before is not this one's.
+        drop(upstream.take());
+        let answer = ask(case, &bytes);
         let received = upstream.take();
         let expected = Outcome::expected(&case.expect);
         let told = listed.get(&case.name);
-        let checked = Outcome::of(answer, &received).and_then(|outcome| {
+        let checked = Outcome::of(case, answer, &received).and_then(|outcome| {
             match told {
                 Some(told) if outcome == expected && *told != expected => {
                     bail!("it is listed and does what every other case does; take it from the list")
@@ -48,7 +52,8 @@ pub(crate) fn every_case(
             }
         });
         if let Err(error) = checked {
-            failed.push(format!("{setting}: `{}`: {error:#}", case.name));
+            let got: String = received.iter().map(|received| format!("; the upstream got {received}")).collect();
+            failed.push(format!("{setting}: `{}`: {error:#}{got}", case.name));
         }
     }
     let same = cases.len() - listed.len();
