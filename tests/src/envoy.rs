@@ -189,7 +189,14 @@ fn launch(config: &Config, folder: &Path) -> Result<(Process, SocketAddr)> {
     let admin = "{admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}}";
     command.arg("--config-path").arg(&file).arg("--config-yaml").arg(admin).arg("--admin-address-path").arg(&told);
     command.arg("--concurrency").arg(config.workers.to_string());
-    command.args(["--use-dynamic-base-id", "--disable-hot-restart", "--log-level", "info"]);
+    command.args([
+        "--use-dynamic-base-id",
+        "--disable-hot-restart",
+        "--log-level",
+        "warning",
+        "--component-log-level",
+        "wasm:info",
+    ]);
     command.envs(config.environment.iter().map(|(name, value)| (name, value)));
     let mut process = Process::start(&mut command, &folder.join("envoy.log"))?;
     let admin = process.until("its admin listener was there", || fs::read_to_string(&told).ok()?.parse().ok())?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use portcullis_model::feed::{CURSOR_HEADER, Frame, MAX_WAIT_S, WORKER_HEADER};
 use portcullis_model::policy::Policy;
 use portcullis_model::time::UnixTime;
 use sha2::{Digest as _, Sha256};
@@ -16,13 +17,6 @@ use crate::wire::{Answer, Received, Server};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Small parts, so that policies of tests have several.
 const PART_BYTES: usize = 16 * 1024;
-/// The longest that a worker may ask to wait.
-const MAX_WAIT_S: u64 = 30;
-
-/// The kinds of frames.
-const DELTA: u8 = 1;
-const KEYS: u8 = 2;
-const CONFIRMATION: u8 = 3;
 
 /// Feeds by name, on one listener.
 pub struct Feeds {
@@ -82,10 +76,10 @@ impl Feeds {
         };
         let mut frames = Vec::new();
         for sheet in built.sheets {
-            frames.extend(frame(KEYS, &sheet)?);
+            Frame::Keys(&sheet).pack(&mut frames);
         }
         for delta in built.deltas {
-            frames.extend(frame(DELTA, &delta)?);
+            Frame::Delta(&delta).pack(&mut frames);
         }
         let (workers, batches) = Default::default();
         let feed = Feed { base: built.base, revision, frames, confirmed, round: 1, workers, batches };
@@ -132,10 +126,6 @@ impl Feeds {
     }
 }
 
-fn frame(kind: u8, bytes: &[u8]) -> Result<Vec<u8>> {
-    Ok([&[kind], u32::try_from(bytes.len())?.to_le_bytes().as_slice(), bytes].concat())
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Feed>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
@@ -160,7 +150,7 @@ impl Shared {
             ("GET", ["", "v1", "feeds", feed, "base"]) => self.base(feed),
             ("GET", ["", "v1", "feeds", feed, "base", _, part]) => self.part(feed, part),
             ("GET", ["", "v1", "feeds", feed, "changes"]) => {
-                self.changes(feed, query, request.field("x-portcullis-worker").unwrap_or_default())
+                self.changes(feed, query, request.field(WORKER_HEADER).unwrap_or_default())
             }
             ("POST", ["", "v1", "feeds", feed, "decisions"]) => self.decisions(feed, &request.body),
             _ => Ok(None),
@@ -199,9 +189,9 @@ impl Shared {
     fn changes(&self, name: &str, query: &str, worker: &str) -> Result<Option<Answer>> {
         let find = |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
         let cursor = find("cursor").context("there is no cursor")?;
-        let wait: u64 = find("wait").context("there is no wait")?.parse()?;
+        let wait: u32 = find("wait").context("there is no wait")?.parse()?;
         ensure!(wait <= MAX_WAIT_S, "it would wait {wait} s");
-        let until = Instant::now() + Duration::from_secs(wait);
+        let until = Instant::now() + Duration::from_secs(wait.into());
         let mut feeds = self.lock();
         let seen = match cursor.strip_prefix('c') {
             Some(round) => Some(round.parse::<u64>()?),
@@ -220,10 +210,10 @@ impl Shared {
             }
             let mut body = if seen.is_none() { feed.frames.clone() } else { Vec::new() };
             if let Some(time) = feed.confirmed {
-                body.extend(frame(CONFIRMATION, &time.as_secs().to_le_bytes())?);
+                Frame::Confirmed(time).pack(&mut body);
             }
             let mut answer = Answer::new(200, body);
-            answer.fields.push(("x-portcullis-cursor".to_owned(), format!("c{}", feed.round).into_bytes()));
+            answer.fields.push((CURSOR_HEADER.to_owned(), format!("c{}", feed.round).into_bytes()));
             return Ok(Some(answer));
         }
     }

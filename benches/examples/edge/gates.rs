@@ -3,14 +3,14 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use portcullis_benches::{key, source};
 use portcullis_model::source::{Source, TokenAlgorithm, TokenKeyMaterial};
 use portcullis_tests::envoy::{Config, Envoy};
 use portcullis_tests::minter::Minter;
+use portcullis_tests::module;
 use serde_json::{Value, json};
 
 /// How many different credentials are asked with, at most.
@@ -224,15 +224,7 @@ fn configuration(mut filters: Vec<Value>) -> String {
     json!({ "node": { "id": "edge", "cluster": "edge" }, "static_resources": { "listeners": [listener] } }).to_string()
 }
 
-/// Builds the filter that only hashes, as ours is built: for WASI, with SIMD.
+/// The filter that only hashes, built as ours is.
 fn hash_module() -> Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("edge/hash");
-    let program = std::env::current_exe()?;
-    let target = program.ancestors().nth(3).context("the program is below a target folder")?.join("edge-hash");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--locked", "--release", "--target", "wasm32-wasip1", "--manifest-path"]);
-    cargo.arg(folder.join("Cargo.toml")).arg("--target-dir").arg(&target);
-    cargo.env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", "-Ctarget-feature=+simd128").env_remove("RUSTFLAGS");
-    ensure!(cargo.status()?.success(), "the filter that hashes is not built");
-    Ok(target.join("wasm32-wasip1/release/portcullis_hash.wasm"))
+    module::build(&["--release"], "benches/edge/hash/Cargo.toml", "edge-hash", "release/portcullis_hash.wasm")
 }
