@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use base64ct::{Base64, Encoding as _};
 use portcullis_benches::{key, source};
+use portcullis_model::policy::build;
 use portcullis_model::source::{Source, TokenAlgorithm, TokenKeyMaterial};
 use portcullis_tests::envoy::{Config, Envoy};
 use portcullis_tests::minter::Minter;
@@ -33,12 +35,14 @@ pub(crate) enum Gate {
     JwtAuthn,
     /// A Wasm filter that hashes the key and does nothing with it.
     Hash,
+    /// Our filter: a key is known, in force, and may call this endpoint from this address.
+    Filter,
 }
 
 impl Gate {
     /// All, in the order of a round.
-    pub(crate) const ALL: [Gate; 6] =
-        [Gate::None, Gate::ApiKeyAuth, Gate::Rbac, Gate::RbacOfKeys, Gate::JwtAuthn, Gate::Hash];
+    pub(crate) const ALL: [Gate; 7] =
+        [Gate::None, Gate::ApiKeyAuth, Gate::Rbac, Gate::RbacOfKeys, Gate::JwtAuthn, Gate::Hash, Gate::Filter];
 
     /// What people read.
     pub(crate) fn name(self) -> &'static str {
@@ -49,6 +53,7 @@ impl Gate {
             Gate::RbacOfKeys => "rbac, each key's addresses",
             Gate::JwtAuthn => "jwt_authn, cached",
             Gate::Hash => "Wasm: hashes one header",
+            Gate::Filter => "Wasm: Portcullis",
         }
     }
 }
@@ -77,6 +82,11 @@ impl Running {
 
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         self.envoy.cpu_time()
+    }
+
+    /// The memory of Envoy, after all rounds.
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        self.envoy.resident_bytes()
     }
 
     /// The file with the field that differs from request to request.
@@ -110,7 +120,11 @@ impl Installation {
             }
             Gate::RbacOfKeys => Some(self.rbac_of_keys()),
             Gate::JwtAuthn => Some(self.jwt_authn()?),
-            Gate::Hash => Some(wasm(&hash_module()?)),
+            Gate::Hash => Some(wasm(&hash_module()?, "")),
+            Gate::Filter => {
+                let policy = Base64::encode_string(&build(&self.source)?);
+                Some(wasm(&module::filter()?, &json!({ "policy_base64": policy }).to_string()))
+            }
         };
         let text = configuration(filter.into_iter().collect());
         let envoy = Envoy::start(Config { text, workers: 1, environment: Vec::new() })?;
@@ -120,7 +134,7 @@ impl Installation {
             Gate::JwtAuthn => {
                 asked.map(|(number, _)| format!("Authorization: Bearer {}", self.token(number))).collect()
             }
-            Gate::None | Gate::ApiKeyAuth | Gate::Rbac | Gate::RbacOfKeys | Gate::Hash => {
+            Gate::None | Gate::ApiKeyAuth | Gate::Rbac | Gate::RbacOfKeys | Gate::Hash | Gate::Filter => {
                 asked.map(|(_, key)| format!("X-API-Key: {key}")).collect()
             }
         };
@@ -191,10 +205,12 @@ fn rbac(policies: Value) -> Value {
     filter("filters.http.rbac.v3.RBAC", json!({ "rules": { "action": "ALLOW", "policies": policies } }))
 }
 
-fn wasm(module: &Path) -> Value {
+fn wasm(module: &Path, configuration: &str) -> Value {
     let config = json!({ "config": {
+        "configuration": { "@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration },
         "vm_config": { "runtime": "envoy.wasm.runtime.v8", "code": { "local": { "filename": module } } },
         "failure_policy": "FAIL_CLOSED",
+        "allow_on_headers_stop_iteration": true,
     } });
     filter("filters.http.wasm.v3.Wasm", config)
 }

@@ -47,6 +47,9 @@ fn main() -> Result<()> {
                 }
             }
         }
+        for (gate, running) in &running {
+            results.add_memory(*gate, size, running.resident_bytes()?);
+        }
     }
     results.write(rounds, length)
 }

@@ -17,11 +17,16 @@ use crate::load::{CONNECTIONS, Round};
 #[derive(Default)]
 pub(crate) struct Results {
     rounds: BTreeMap<(Gate, usize), Vec<Round>>,
+    memory: BTreeMap<(Gate, usize), u64>,
 }
 
 impl Results {
     pub(crate) fn add(&mut self, gate: Gate, size: usize, round: Round) {
         self.rounds.entry((gate, size)).or_default().push(round);
+    }
+
+    pub(crate) fn add_memory(&mut self, gate: Gate, size: usize, bytes: u64) {
+        self.memory.insert((gate, size), bytes);
     }
 
     fn median(&self, gate: Gate, size: usize, of: impl Fn(&Round) -> f64) -> f64 {
@@ -52,51 +57,41 @@ impl Results {
              {rounds} interleaved\nrounds of {} s. Written by `cargo run --release -p portcullis-benches --example edge`.\n",
             length.as_secs()
         )?;
-        write!(out, "| requests a second (p50, p99 in us) |")?;
-        for size in SIZES {
-            write!(out, " {} credentials |", grouped(size as f64))?;
-        }
-        writeln!(out, "\n|---|{}", "---|".repeat(SIZES.len()))?;
-        for gate in Gate::ALL {
-            write!(out, "| {} |", gate.name())?;
-            for size in SIZES {
-                let [rate, p50, p99] = [
-                    self.median(gate, size, |round| round.rate),
-                    self.median(gate, size, |round| round.p50_us),
-                    self.median(gate, size, |round| round.p99_us),
-                ];
-                write!(out, " {} ({}, {}) |", grouped(rate), grouped(p50), grouped(p99))?;
-            }
-            writeln!(out)?;
-        }
-        write!(out, "\n| CPU time of a request in us |")?;
-        for size in SIZES {
-            write!(out, " {} |", grouped(size as f64))?;
-        }
-        writeln!(out, "\n|---|{}", "---|".repeat(SIZES.len()))?;
-        for gate in Gate::ALL {
-            write!(out, "| {} |", gate.name())?;
-            for size in SIZES {
-                write!(out, " {:.1} |", self.median(gate, size, |round| round.cpu_us))?;
-            }
-            writeln!(out)?;
-        }
-        write!(out, "\n| throughput beside the Wasm filter that hashes one header |")?;
-        for size in SIZES {
-            write!(out, " {} |", grouped(size as f64))?;
-        }
-        writeln!(out, "\n|---|{}", "---|".repeat(SIZES.len()))?;
-        for gate in Gate::ALL {
-            write!(out, "| {} |", gate.name())?;
-            for size in SIZES {
-                match self.ratio(gate, Gate::Hash, size) {
-                    Some([low, middle, high]) => write!(out, " {middle:.2} ({low:.2} to {high:.2}) |")?,
-                    None => write!(out, " |")?,
-                }
-            }
-            writeln!(out)?;
-        }
+        Self::rows(&mut out, "requests a second (p50, p99 in us)", |gate, size| {
+            let [rate, p50, p99] = [
+                self.median(gate, size, |round| round.rate),
+                self.median(gate, size, |round| round.p50_us),
+                self.median(gate, size, |round| round.p99_us),
+            ];
+            format!("{} ({}, {})", grouped(rate), grouped(p50), grouped(p99))
+        })?;
+        Self::rows(&mut out, "CPU time of a request in us", |gate, size| {
+            format!("{:.1}", self.median(gate, size, |round| round.cpu_us))
+        })?;
+        Self::rows(&mut out, "throughput beside the Wasm filter that hashes one header", |gate, size| {
+            let ratio = self.ratio(gate, Gate::Hash, size);
+            ratio.map(|[low, middle, high]| format!("{middle:.2} ({low:.2} to {high:.2})")).unwrap_or_default()
+        })?;
+        Self::rows(&mut out, "resident memory of Envoy in MiB", |gate, size| {
+            let bytes = self.memory.get(&(gate, size)).copied().unwrap_or_default();
+            format!("{}", bytes >> 20)
+        })?;
         Ok(out)
+    }
+
+    /// One table: a row for each gate, a column for each number of credentials.
+    fn rows(out: &mut String, of: &str, cell: impl Fn(Gate, usize) -> String) -> Result<()> {
+        write!(out, "| {of} |")?;
+        for size in SIZES {
+            write!(out, " {} |", grouped(size as f64))?;
+        }
+        writeln!(out, "\n|---|{}", "---|".repeat(SIZES.len()))?;
+        for gate in Gate::ALL {
+            let cells = SIZES.map(|size| cell(gate, size));
+            writeln!(out, "| {} | {} |", gate.name(), cells.join(" | "))?;
+        }
+        writeln!(out)?;
+        Ok(())
     }
 
     fn plot(&self, path: &Path) -> Result<()> {
