@@ -48,6 +48,10 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map_err(|_| Unreadable)
     }
 
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Everything has been read.
     pub(crate) fn end(self) -> Result<(), Unreadable> {
         if self.rest.is_empty() { Ok(()) } else { Err(Unreadable) }
