@@ -81,11 +81,17 @@ pub enum HostFault {
     BodyBroken,
     /// It has trailers, which no signature is over.
     BodyTrailers,
+    /// A proxy asked without the body that a signature is over, or with a part of it.
+    BodyUnavailable,
+    /// A proxy asked with the fields of the request in a form that hides doubled ones.
+    HeadersNotRaw,
+    /// A proxy asked without something that has to be known of a request.
+    CheckIncomplete,
 }
 
 impl HostFault {
     /// All of them.
-    pub const ALL: [HostFault; 12] = [
+    pub const ALL: [HostFault; 15] = [
         HostFault::Trapped,
         HostFault::Deadline,
         HostFault::BadAnswer,
@@ -98,6 +104,9 @@ impl HostFault {
         HostFault::BodyTimeout,
         HostFault::BodyBroken,
         HostFault::BodyTrailers,
+        HostFault::BodyUnavailable,
+        HostFault::HeadersNotRaw,
+        HostFault::CheckIncomplete,
     ];
 
     fn number(self) -> u16 {
@@ -114,6 +123,9 @@ impl HostFault {
             HostFault::BodyTimeout => 1015,
             HostFault::BodyBroken => 1016,
             HostFault::BodyTrailers => 1017,
+            HostFault::BodyUnavailable => 1020,
+            HostFault::HeadersNotRaw => 1021,
+            HostFault::CheckIncomplete => 1022,
         }
     }
 
@@ -131,6 +143,9 @@ impl HostFault {
             HostFault::BodyTimeout => "signed-body-timeout",
             HostFault::BodyBroken => "signed-body-broken",
             HostFault::BodyTrailers => "signed-body-trailers",
+            HostFault::BodyUnavailable => "body-unavailable",
+            HostFault::HeadersNotRaw => "headers-not-raw",
+            HostFault::CheckIncomplete => "check-incomplete",
         }
     }
 
@@ -143,7 +158,10 @@ impl HostFault {
             | HostFault::NeedBody
             | HostFault::Obligation
             | HostFault::ReplaysFull
-            | HostFault::BodiesFull => StatusCode::SERVICE_UNAVAILABLE,
+            | HostFault::BodiesFull
+            | HostFault::BodyUnavailable
+            | HostFault::HeadersNotRaw
+            | HostFault::CheckIncomplete => StatusCode::SERVICE_UNAVAILABLE,
             HostFault::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             HostFault::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             HostFault::BodyBroken | HostFault::BodyTrailers => StatusCode::BAD_REQUEST,
@@ -160,7 +178,10 @@ impl HostFault {
             | HostFault::NeedBody
             | HostFault::Obligation
             | HostFault::ReplaysFull
-            | HostFault::BodiesFull => PublicCode::Unavailable.as_str(),
+            | HostFault::BodiesFull
+            | HostFault::HeadersNotRaw
+            | HostFault::CheckIncomplete => PublicCode::Unavailable.as_str(),
+            HostFault::BodyUnavailable => "body_unavailable",
             HostFault::BodyTooLarge => "body_too_large",
             HostFault::BodyTimeout => "body_timeout",
             HostFault::BodyBroken | HostFault::BodyTrailers => "bad_body",
@@ -206,6 +227,11 @@ impl Denial {
     /// A request whose body could not be read for its signature; with what the gate knew of it.
     pub fn of_body(fault: HostFault, decision: &Decision) -> Self {
         Denial::by_host(fault, decision.packed().to_vec())
+    }
+
+    /// A request of which the gate was not asked because the host could not.
+    pub fn of_fault(fault: HostFault) -> Self {
+        Denial::by_host(fault, Vec::new())
     }
 
     fn by_host(fault: HostFault, packed: Vec<u8>) -> Self {
