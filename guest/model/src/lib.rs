@@ -10,6 +10,7 @@
 //! | [`facts`] | what authentication established, holding no secret |
 //! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
 //! | [`problem`] | what a caller is told of a denial |
+//! | [`fault`] | denials that the gate knows nothing of |
 //! | [`feed`] | what a proxy's worker and the host that feeds it say to each other |
 //! | [`source`] | the JSON source document and the delta between two of them |
 //! | [`key_sheet`] | the keys of a day, by which signatures are checked |
@@ -20,6 +21,7 @@ pub mod address;
 pub mod answer;
 pub mod credential;
 pub mod facts;
+pub mod fault;
 pub mod feed;
 pub mod head;
 pub mod id;

@@ -10,8 +10,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
+use portcullis_model::fault::HostFault;
 use portcullis_model::problem;
-use portcullis_tower::enforce::{Denial, HostFault, Permit};
+use portcullis_tower::enforce::{Denial, Permit};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::{Edits, Told};
@@ -57,25 +58,25 @@ pub(crate) enum Coming {
 }
 
 /// The value of a field that has to be there once.
-pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str, fix: &'static str) -> Result<&'a [u8], Incomplete> {
+pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str, lacks: Incomplete) -> Result<&'a [u8], Incomplete> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) if !value.is_empty() => Ok(value.as_bytes()),
-        (_, _) => Err(Incomplete::lacks(fix)),
+        (_, _) => Err(lacks),
     }
 }
 
 /// An address without a port.
-pub(crate) fn address(text: &[u8], fix: &'static str) -> Result<IpAddr, Incomplete> {
-    std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).ok_or(Incomplete::lacks(fix))
+pub(crate) fn address(text: &[u8], lacks: Incomplete) -> Result<IpAddr, Incomplete> {
+    std::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok()).ok_or(lacks)
 }
 
 /// Whether the scheme is that of TLS; one that is neither is no scheme of a request.
-pub(crate) fn is_secure(scheme: &[u8], fix: &'static str) -> Result<bool, Incomplete> {
+pub(crate) fn is_secure(scheme: &[u8], lacks: Incomplete) -> Result<bool, Incomplete> {
     match scheme {
         b"https" => Ok(true),
         b"http" => Ok(false),
-        _ => Err(Incomplete::lacks(fix)),
+        _ => Err(lacks),
     }
 }
 

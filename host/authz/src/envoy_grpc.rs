@@ -20,7 +20,8 @@ use envoy_types::pb::envoy::service::auth::v3::{
 };
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
-use portcullis_tower::enforce::{Denial, HostFault, Permit};
+use portcullis_model::fault::HostFault;
+use portcullis_tower::enforce::{Denial, Permit};
 use tonic::{Code, Request, Response, Status};
 
 use crate::answer::{Edits, Told};
@@ -108,12 +109,12 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn of(request: &'a CheckRequest) -> Result<Asked<'a>, Incomplete> {
-        let attributes = request.attributes.as_ref().ok_or(Incomplete::lacks(NO_REQUEST))?;
+        let attributes = request.attributes.as_ref().ok_or(Incomplete::original(NO_REQUEST))?;
         let http = attributes.request.as_ref().and_then(|request| request.http.as_ref());
-        let http = http.ok_or(Incomplete::lacks(NO_REQUEST))?;
-        let peer = peer(attributes).ok_or(Incomplete::lacks(NO_PEER))?;
+        let http = http.ok_or(Incomplete::original(NO_REQUEST))?;
+        let peer = peer(attributes).ok_or(Incomplete::peer(NO_PEER))?;
         if http.method.is_empty() || http.path.is_empty() {
-            return Err(Incomplete::lacks(NO_REQUEST));
+            return Err(Incomplete::original(NO_REQUEST));
         }
         let map = match &http.header_map {
             Some(map) => map,

@@ -15,15 +15,17 @@ use crate::envoy_grpc::PARTIAL_BODY;
 use crate::gate::Original;
 use crate::{Incomplete, PEER_HEADER, Terms};
 
-const NO_PEER: &str =
-    "add `x-portcullis-peer: \"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\"` to `authorization_request.headers_to_add`";
-const NO_PREFIX: &str = "set the `path_prefix` of Envoy's HTTP service to that of this listener";
+const NO_PEER: Incomplete = Incomplete::peer(
+    "add `x-portcullis-peer: \"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\"` to `authorization_request.headers_to_add`",
+);
+const NO_PREFIX: Incomplete =
+    Incomplete::original("set the `path_prefix` of Envoy's HTTP service to that of this listener");
 
 pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Incomplete> {
     let peer = address(single(&parts.headers, PEER_HEADER, NO_PEER)?, NO_PEER)?;
     let target = parts.uri.path_and_query().map(|target| target.as_str());
     let target = target.and_then(|target| target.strip_prefix(terms.path_prefix.as_str()));
-    let target = target.filter(|target| target.starts_with('/')).ok_or(Incomplete::lacks(NO_PREFIX))?;
+    let target = target.filter(|target| target.starts_with('/')).ok_or(NO_PREFIX)?;
     let mut fields = fields(&parts.headers, &[PEER_HEADER, PARTIAL_BODY]);
     // Over HTTP/2 the host of the check is its authority.
     if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key(HOST)) {

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use portcullis_engine::{Decision, Request as Question};
 use portcullis_model::facts::ReplayAnswer;
+use portcullis_model::fault::HostFault;
 use portcullis_model::head::RequestHead;
 use portcullis_model::verdict::{DigestAlgorithm, NeedBody, Reason};
-use portcullis_tower::enforce::{Denial, HostFault, Permit, Ruling, refuse_replay, rule};
+use portcullis_tower::enforce::{Denial, Permit, Ruling, refuse_replay, rule};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::{Note, Wiring};

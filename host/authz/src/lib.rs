@@ -36,7 +36,8 @@ use http::{HeaderMap, Request, Response};
 use portcullis_engine::Engine;
 use portcullis_model::facts::Facts;
 use portcullis_model::time::UnixTime;
-use portcullis_tower::enforce::{Cause, Denial, HostFault, Permit};
+use portcullis_model::fault::HostFault;
+use portcullis_tower::enforce::{Cause, Denial, Permit};
 use portcullis_tower::replays::Replays;
 use tonic::body::Body as Answer;
 use tower_service::Service as _;
@@ -146,8 +147,14 @@ pub(crate) struct Incomplete {
 }
 
 impl Incomplete {
-    pub(crate) fn lacks(fix: &'static str) -> Incomplete {
-        Incomplete { fault: HostFault::CheckIncomplete, fix }
+    /// Something of the original request is missing, or there twice.
+    pub(crate) const fn original(fix: &'static str) -> Incomplete {
+        Incomplete { fault: HostFault::OriginalMissing, fix }
+    }
+
+    /// The address is missing that the proxy took the request from.
+    pub(crate) const fn peer(fix: &'static str) -> Incomplete {
+        Incomplete { fault: HostFault::PeerUnknown, fix }
     }
 }
 

@@ -22,17 +22,23 @@ const PROTO: &str = "x-original-proto";
 const FRAMING: &str = "x-original-framing";
 const PEER: &str = "x-real-ip";
 
+const NO_METHOD: Incomplete = Incomplete::original("set `proxy_set_header X-Original-Method $request_method`");
+const NO_URI: Incomplete = Incomplete::original("set `proxy_set_header X-Original-URI $request_uri`");
+const NO_HOST: Incomplete = Incomplete::original("set `proxy_set_header X-Original-Host $http_host`");
+const NO_PROTO: Incomplete = Incomplete::original("set `proxy_set_header X-Original-Proto $scheme`");
+const NO_FRAMING: Incomplete = Incomplete::original(
+    "set `proxy_set_header X-Original-Framing \"$server_protocol;$http_content_length;$http_transfer_encoding\"`",
+);
+const NO_PEER: Incomplete = Incomplete::peer("set `proxy_set_header X-Real-IP $remote_addr`");
+
 pub(crate) fn read(parts: &Parts) -> Result<Asked<'_>, Incomplete> {
     let headers = &parts.headers;
-    let method = single(headers, METHOD, "set `proxy_set_header X-Original-Method $request_method`")?;
-    let target = single(headers, URI, "set `proxy_set_header X-Original-URI $request_uri`")?;
-    let host = single(headers, HOST, "set `proxy_set_header X-Original-Host $http_host`")?;
-    let scheme = "set `proxy_set_header X-Original-Proto $scheme`";
-    let secure = is_secure(single(headers, PROTO, scheme)?, scheme)?;
-    let framing = "set `proxy_set_header X-Original-Framing \"$server_protocol;$http_content_length;$http_transfer_encoding\"`";
-    let framing = single(headers, FRAMING, framing)?;
-    let peer = "set `proxy_set_header X-Real-IP $remote_addr`";
-    let peer = address(single(headers, PEER, peer)?, peer)?;
+    let method = single(headers, METHOD, NO_METHOD)?;
+    let target = single(headers, URI, NO_URI)?;
+    let host = single(headers, HOST, NO_HOST)?;
+    let secure = is_secure(single(headers, PROTO, NO_PROTO)?, NO_PROTO)?;
+    let framing = single(headers, FRAMING, NO_FRAMING)?;
+    let peer = address(single(headers, PEER, NO_PEER)?, NO_PEER)?;
     let mut fields = fields(headers, &[METHOD, URI, HOST, PROTO, FRAMING, PEER, "host"]);
     fields.push((b"host", Cow::Borrowed(host)));
     let original =

@@ -6,8 +6,9 @@
 use http::StatusCode;
 use portcullis_engine::{DecideError, Decision};
 use portcullis_model::answer::{Details, Obligation};
+pub use portcullis_model::fault::HostFault;
 use portcullis_model::time::UnixTime;
-use portcullis_model::verdict::{NeedBody, PublicCode, Reason, Verdict};
+use portcullis_model::verdict::{NeedBody, Reason, Verdict};
 
 use crate::replays::{Once, Replays};
 
@@ -54,141 +55,6 @@ pub enum Cause {
     Host(HostFault),
 }
 
-/// Why no verdict could be acted on. Numbers begin at 1000, beyond every reason of the gate.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum HostFault {
-    /// The sandbox trapped.
-    Trapped,
-    /// The decision did not end in time.
-    Deadline,
-    /// The answer breaks the contract.
-    BadAnswer,
-    /// Every instance is being rebuilt.
-    NoInstance,
-    /// The digest of a body was asked for where there is none to give: it was given already, or nobody reads it here.
-    NeedBody,
-    /// The allow has an obligation that cannot be met here, or is one although its signature was seen before.
-    Obligation,
-    /// The replay cache holds as much as it may.
-    ReplaysFull,
-    /// The bodies that are held for signatures take as much memory as they may.
-    BodiesFull,
-    /// The body that a signature is over is longer than is read.
-    BodyTooLarge,
-    /// It stood still.
-    BodyTimeout,
-    /// It broke off.
-    BodyBroken,
-    /// It has trailers, which no signature is over.
-    BodyTrailers,
-    /// A proxy asked without the body that a signature is over, or with a part of it.
-    BodyUnavailable,
-    /// A proxy asked with the fields of the request in a form that hides doubled ones.
-    HeadersNotRaw,
-    /// A proxy asked without something that has to be known of a request.
-    CheckIncomplete,
-}
-
-impl HostFault {
-    /// All of them.
-    pub const ALL: [HostFault; 15] = [
-        HostFault::Trapped,
-        HostFault::Deadline,
-        HostFault::BadAnswer,
-        HostFault::NoInstance,
-        HostFault::NeedBody,
-        HostFault::Obligation,
-        HostFault::ReplaysFull,
-        HostFault::BodiesFull,
-        HostFault::BodyTooLarge,
-        HostFault::BodyTimeout,
-        HostFault::BodyBroken,
-        HostFault::BodyTrailers,
-        HostFault::BodyUnavailable,
-        HostFault::HeadersNotRaw,
-        HostFault::CheckIncomplete,
-    ];
-
-    fn number(self) -> u16 {
-        match self {
-            HostFault::Trapped => 1000,
-            HostFault::Deadline => 1001,
-            HostFault::BadAnswer => 1002,
-            HostFault::NoInstance => 1003,
-            HostFault::NeedBody => 1010,
-            HostFault::Obligation => 1011,
-            HostFault::ReplaysFull => 1012,
-            HostFault::BodiesFull => 1013,
-            HostFault::BodyTooLarge => 1014,
-            HostFault::BodyTimeout => 1015,
-            HostFault::BodyBroken => 1016,
-            HostFault::BodyTrailers => 1017,
-            HostFault::BodyUnavailable => 1020,
-            HostFault::HeadersNotRaw => 1021,
-            HostFault::CheckIncomplete => 1022,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            HostFault::Trapped => "sandbox-trapped",
-            HostFault::Deadline => "sandbox-deadline",
-            HostFault::BadAnswer => "sandbox-bad-answer",
-            HostFault::NoInstance => "sandbox-no-instance",
-            HostFault::NeedBody => "host-need-body",
-            HostFault::Obligation => "host-obligation",
-            HostFault::ReplaysFull => "host-replays-full",
-            HostFault::BodiesFull => "host-bodies-full",
-            HostFault::BodyTooLarge => "signed-body-too-large",
-            HostFault::BodyTimeout => "signed-body-timeout",
-            HostFault::BodyBroken => "signed-body-broken",
-            HostFault::BodyTrailers => "signed-body-trailers",
-            HostFault::BodyUnavailable => "body-unavailable",
-            HostFault::HeadersNotRaw => "headers-not-raw",
-            HostFault::CheckIncomplete => "check-incomplete",
-        }
-    }
-
-    fn status(self) -> StatusCode {
-        match self {
-            HostFault::Trapped
-            | HostFault::Deadline
-            | HostFault::BadAnswer
-            | HostFault::NoInstance
-            | HostFault::NeedBody
-            | HostFault::Obligation
-            | HostFault::ReplaysFull
-            | HostFault::BodiesFull
-            | HostFault::BodyUnavailable
-            | HostFault::HeadersNotRaw
-            | HostFault::CheckIncomplete => StatusCode::SERVICE_UNAVAILABLE,
-            HostFault::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            HostFault::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            HostFault::BodyBroken | HostFault::BodyTrailers => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    /// What the caller learns: as of a body that cannot be sent on.
-    fn code(self) -> &'static str {
-        match self {
-            HostFault::Trapped
-            | HostFault::Deadline
-            | HostFault::BadAnswer
-            | HostFault::NoInstance
-            | HostFault::NeedBody
-            | HostFault::Obligation
-            | HostFault::ReplaysFull
-            | HostFault::BodiesFull
-            | HostFault::HeadersNotRaw
-            | HostFault::CheckIncomplete => PublicCode::Unavailable.as_str(),
-            HostFault::BodyUnavailable => "body_unavailable",
-            HostFault::BodyTooLarge => "body_too_large",
-            HostFault::BodyTimeout => "body_timeout",
-            HostFault::BodyBroken | HostFault::BodyTrailers => "bad_body",
-        }
-    }
-}
-
 impl Cause {
     /// The number that stands for it in records.
     pub fn number(self) -> u16 {
@@ -209,7 +75,7 @@ impl Cause {
 
 /// The name behind a number of [`Cause::number`]; nothing for an allow.
 pub fn cause_name(number: u16) -> Option<&'static str> {
-    let fault = || HostFault::ALL.into_iter().find(|fault| fault.number() == number).map(HostFault::name);
+    let fault = || HostFault::from_number(number).map(HostFault::name);
     Reason::from_number(number).map(Reason::name).or_else(fault)
 }
 
@@ -229,7 +95,7 @@ impl Denial {
         Denial::by_host(fault, decision.packed().to_vec())
     }
 
-    /// A request of which the gate was not asked because the host could not.
+    /// A request of which the gate could not be asked.
     pub fn of_fault(fault: HostFault) -> Self {
         Denial::by_host(fault, Vec::new())
     }
@@ -247,7 +113,7 @@ impl Denial {
     pub fn status(&self) -> StatusCode {
         match self.cause {
             Cause::Gate(reason) => StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
-            Cause::Host(fault) => fault.status(),
+            Cause::Host(fault) => StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 
@@ -261,14 +127,7 @@ impl Denial {
 
     /// Whether what the client still sends of its body belongs to nothing any more.
     pub fn ends_body(&self) -> bool {
-        let faults = [
-            HostFault::BodyTooLarge,
-            HostFault::BodyTimeout,
-            HostFault::BodyBroken,
-            HostFault::BodyTrailers,
-            HostFault::BodiesFull,
-        ];
-        faults.into_iter().any(|fault| self.cause == Cause::Host(fault))
+        matches!(self.cause, Cause::Host(fault) if fault.ends_body())
     }
 
     /// The value of `WWW-Authenticate`, or nothing.
@@ -371,7 +230,7 @@ fn failed(error: DecideError) -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use portcullis_model::verdict::PublicCode;
     use std::{fs, path::Path};
 
     #[test]
@@ -388,14 +247,6 @@ mod tests {
             assert_eq!(denial.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(denial.code(), PublicCode::Unavailable.as_str());
         }
-    }
-
-    #[test]
-    fn the_hosts_numbers_are_none_of_the_gates() {
-        let gate: BTreeSet<u16> = Reason::ALL.iter().map(|reason| reason.number()).collect();
-        let host: BTreeSet<u16> = HostFault::ALL.iter().map(|fault| fault.number()).collect();
-        assert_eq!(host.len(), HostFault::ALL.len());
-        assert!(host.is_disjoint(&gate) && !gate.contains(&0) && host.iter().all(|number| *number >= 1000));
     }
 
     #[test]
