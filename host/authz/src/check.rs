@@ -158,8 +158,7 @@ impl Authz {
         }
         let expected = hint.upper().map_or(cap, length).min(cap);
         let kib = u32::try_from(expected.div_ceil(1024)).map_err(|_| HostFault::BodiesFull)?;
-        let held =
-            std::sync::Arc::clone(&self.held).try_acquire_many_owned(kib).map_err(|_| HostFault::BodiesFull)?;
+        let held = std::sync::Arc::clone(&self.held).try_acquire_many_owned(kib).map_err(|_| HostFault::BodiesFull)?;
         let reading = async {
             let mut whole = BytesMut::with_capacity(expected.min(64 * 1024));
             while let Some(frame) = body.frame().await {

@@ -26,7 +26,8 @@ const NO_METHOD: Incomplete = Incomplete::original("have the proxy set X-Forward
 const NO_URI: Incomplete = Incomplete::original("have the proxy set X-Forwarded-Uri, once");
 const NO_HOST: Incomplete = Incomplete::original("have the proxy set X-Forwarded-Host, once");
 const NO_PROTO: Incomplete = Incomplete::original("have the proxy set X-Forwarded-Proto, once, to `http` or `https`");
-const NO_PEER: Incomplete = Incomplete::peer("have the proxy end X-Forwarded-For with the address that it took the request from");
+const NO_PEER: Incomplete =
+    Incomplete::peer("have the proxy end X-Forwarded-For with the address that it took the request from");
 
 pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Incomplete> {
     let headers = &parts.headers;

@@ -35,8 +35,8 @@ use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorizati
 use http::{HeaderMap, Request, Response};
 use portcullis_engine::Engine;
 use portcullis_model::facts::Facts;
-use portcullis_model::time::UnixTime;
 use portcullis_model::fault::HostFault;
+use portcullis_model::time::UnixTime;
 use portcullis_tower::enforce::{Cause, Denial, Permit};
 use portcullis_tower::replays::Replays;
 use tonic::body::Body as Answer;

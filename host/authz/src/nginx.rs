@@ -41,8 +41,7 @@ pub(crate) fn read(parts: &Parts) -> Result<Asked<'_>, Incomplete> {
     let peer = address(single(headers, PEER, NO_PEER)?, NO_PEER)?;
     let mut fields = fields(headers, &[METHOD, URI, HOST, PROTO, FRAMING, PEER, "host"]);
     fields.push((b"host", Cow::Borrowed(host)));
-    let original =
-        Original { secure, peer, method, target, authority: None, fields, bodiless: is_bodiless(framing) };
+    let original = Original { secure, peer, method, target, authority: None, fields, bodiless: is_bodiless(framing) };
     Ok(Asked { original, body: Coming::No })
 }
 
