@@ -74,7 +74,7 @@ impl Authz {
         match (&outcome, &asked) {
             (Ok(permit), Ok(asked)) => allow(permit, &asked.original, &decision),
             // Not reached: without a request nothing is permitted.
-            (Ok(_), Err(incomplete)) => deny(&Denial::of_fault(incomplete.fault), &decision),
+            (Ok(_), Err(incomplete)) => deny(&Denial::by_host(incomplete.fault), &decision),
             (Err(denial), _) => deny(denial, &decision),
         }
     }
