@@ -65,34 +65,31 @@ impl Authorization for EnvoyGrpc {
 
 impl Authz {
     fn check(&self, request: &CheckRequest) -> CheckResponse {
-        let asked = match Asked::of(request) {
-            Ok(asked) => asked,
-            Err(incomplete) => return self.denied(Err(self.incomplete(incomplete))),
-        };
-        let extension = asked.service;
-        let pins = Pins([self.terms.service.as_deref(), extension]);
-        let outcome = match self.wiring.first(&asked.original, pins) {
-            First::Done(outcome) => outcome,
-            First::NeedsBody(pending) => {
-                let body = asked.body(self.terms.whole_bodies).and_then(|body| {
-                    if body.len() <= self.terms.body_limit { Ok(body) } else { Err(HostFault::BodyTooLarge) }
-                });
-                self.wiring.finish(&pending, body, pins)
-            }
+        let asked = Asked::of(request);
+        let outcome = match &asked {
+            Ok(asked) => self.decide_asked(asked),
+            Err(incomplete) => Err(self.incomplete(*incomplete)),
         };
         let decision = self.record(&outcome);
-        match &outcome {
-            Ok(permit) => allow(permit, &asked.original, &decision),
-            Err(denial) => deny(denial, &decision),
+        match (&outcome, &asked) {
+            (Ok(permit), Ok(asked)) => allow(permit, &asked.original, &decision),
+            // Not reached: without a request nothing is permitted.
+            (Ok(_), Err(incomplete)) => deny(&Denial::by_host(incomplete.fault), &decision),
+            (Err(denial), _) => deny(denial, &decision),
         }
     }
 
-    fn denied(&self, outcome: Result<Permit, Denial>) -> CheckResponse {
-        let decision = self.record(&outcome);
-        match &outcome {
-            Ok(_) => deny(&Denial::of_fault(HostFault::BadAnswer), &decision),
-            Err(denial) => deny(denial, &decision),
-        }
+    fn decide_asked(&self, asked: &Asked<'_>) -> Result<Permit, Denial> {
+        let pins = Pins([self.terms.service.as_deref(), asked.service]);
+        let pending = match self.wiring.first(&asked.original, pins) {
+            First::Done(outcome) => return outcome,
+            First::NeedsBody(pending) => pending,
+        };
+        let body = asked.body(self.terms.whole_bodies).and_then(|body| {
+            let fits = body.len() <= self.terms.body_limit;
+            if fits { Ok(body) } else { Err(HostFault::BodyTooLarge) }
+        });
+        self.wiring.finish(&pending, body, pins)
     }
 }
 

@@ -8,9 +8,9 @@ use portcullis_engine::{Decision, Request as Question};
 use portcullis_model::facts::ReplayAnswer;
 use portcullis_model::fault::HostFault;
 use portcullis_model::head::RequestHead;
-use portcullis_model::verdict::{DigestAlgorithm, NeedBody, Reason};
+use portcullis_model::verdict::{NeedBody, Reason};
+use portcullis_tower::body::BodyDigest;
 use portcullis_tower::enforce::{Denial, Permit, Ruling, refuse_replay, rule};
-use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::{Note, Wiring};
 
@@ -97,10 +97,9 @@ impl Wiring {
             if fits { Ok(body) } else { Err(HostFault::BodyTooLarge) }
         });
         let body = body.map_err(|fault| Denial::of_body(fault, &pending.decision))?;
-        let digest = match pending.need.algorithm {
-            DigestAlgorithm::Sha256 => Sha256::digest(body).to_vec(),
-            DigestAlgorithm::Sha512 => Sha512::digest(body).to_vec(),
-        };
+        let mut digest = BodyDigest::new(pending.need.algorithm);
+        digest.update(body);
+        let digest = digest.finish();
         match self.ask(&pending.head, Some(&digest), pins) {
             Ruling::Permitted(permit) => Ok(permit),
             Ruling::Denied(denial) => Err(denial),

@@ -211,7 +211,7 @@ impl Authz {
                 "a proxy asks in a way that cannot be answered: every such request is denied"
             );
         }
-        Denial::of_fault(incomplete.fault)
+        Denial::by_host(incomplete.fault)
     }
 
     /// Records what was decided. Leads to the decision's id.

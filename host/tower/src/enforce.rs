@@ -95,8 +95,8 @@ impl Denial {
         Denial::with(fault, decision.packed().to_vec())
     }
 
-    /// A request of which the gate could not be asked.
-    pub fn of_fault(fault: HostFault) -> Self {
+    /// A denial of a request that the gate could not be asked about.
+    pub fn by_host(fault: HostFault) -> Self {
         Denial::with(fault, Vec::new())
     }
 

@@ -239,7 +239,7 @@ impl Shared {
         thread_local! {
             static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        let peer = (self.peer)(&parts.extensions).ok_or_else(|| Denial::of_fault(HostFault::PeerUnknown))?;
+        let peer = (self.peer)(&parts.extensions).ok_or_else(|| Denial::by_host(HostFault::PeerUnknown))?;
         PACKED.with_borrow_mut(|packed| {
             head::pack(parts, peer, bodiless, packed).map_err(Denial::of)?;
             let ruling = self.ask(packed, None);
