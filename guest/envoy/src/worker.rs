@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use portcullis_eval::Gate;
+use portcullis_model::head::MAX_HEAD_BYTES;
 use portcullis_model::time::UnixTime;
 
 use crate::config::{Config, ConfigError, FeedConfig, Inline, Origin, value};
@@ -14,12 +15,16 @@ use crate::feed::Feed;
 use crate::host;
 use crate::journal::Journal;
 
+/// How many buffers are kept between requests: one for a head, one for an answer.
+const MAX_KEPT_BUFFERS: usize = 2;
+
 /// The plugin in one worker under one configuration.
 pub struct Worker {
     /// The configuration; of an inline policy the bytes are in the gate.
     pub config: Config,
     /// What decides.
     pub source: Rc<Source>,
+    buffers: RefCell<Vec<Vec<u8>>>,
 }
 
 /// A policy, and what belongs to it: the feed that keeps it current, and the records that go back over that.
@@ -47,7 +52,22 @@ impl Worker {
             Origin::Feed(feed) => Source::of_feed(feed, config.node.as_deref(), config.queue)?,
             Origin::Inline(inline) => Rc::new(Source::inline(std::mem::take(inline), config.queue)?),
         };
-        Ok(Worker { config, source })
+        Ok(Worker { config, source, buffers: RefCell::default() })
+    }
+
+    /// An empty buffer, which may have been used before.
+    #[must_use]
+    pub fn take_buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps a buffer for the next request.
+    pub fn keep_buffer(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < MAX_KEPT_BUFFERS && buffer.capacity() <= MAX_HEAD_BYTES {
+            buffer.clear();
+            buffers.push(buffer);
+        }
     }
 
     /// Whether the policy stands in the configuration. It is current for as long as the proxy has that.

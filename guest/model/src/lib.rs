@@ -10,8 +10,8 @@
 //! | [`facts`] | what authentication established, holding no secret |
 //! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
 //! | [`decision`] | the id of a decision |
-//! | [`fault`] | what a host denies by itself |
 //! | [`problem`] | what a caller is told of a denial |
+//! | [`fault`] | denials that the gate knows nothing of |
 //! | [`feed`] | what a proxy's worker and the host that feeds it say to each other |
 //! | [`source`] | the JSON source document and the delta between two of them |
 //! | [`key_sheet`] | the keys of a day, by which signatures are checked |

@@ -56,7 +56,7 @@ struct Decisions {
     allow: Counter,
     /// By the reason's number, where it is below [`FIRST_HOST_NUMBER`].
     gate: Vec<Counter>,
-    host: [Counter; HostFault::ALL.len()],
+    host: Vec<Counter>,
 }
 
 /// How an upstream can fail.
@@ -310,7 +310,7 @@ impl Decisions {
         Decisions {
             allow: family.get_or_create_owned(&[("verdict", "allow"), ("reason", "")]),
             gate: gate.collect(),
-            host: HostFault::ALL.map(|fault| denied(Cause::Host(fault).name())),
+            host: HostFault::ALL.iter().map(|fault| denied(fault.name())).collect(),
         }
     }
 }
