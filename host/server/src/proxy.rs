@@ -6,7 +6,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`head`] | a request's head, as the gate takes it |
+//! | [`peer`] | the other end of a connection |
 //! | [`routing`] | which upstream a service has |
 //! | [`forward`] | one permitted request, to its upstream and back |
 //! | [`edit`] | what is changed in a head on the way: little, and all of it named there |
@@ -22,8 +22,8 @@ mod body;
 mod clients;
 mod edit;
 mod forward;
-mod head;
 mod judge;
+mod peer;
 mod preflight;
 pub(crate) mod respond;
 mod routing;
@@ -51,8 +51,8 @@ use tokio::sync::watch;
 pub(crate) use self::body::Outgoing;
 use self::clients::Clients;
 pub(crate) use self::clients::{ClientSettings, ClientsError};
-use self::head::Peer;
 use self::judge::Judge;
+use self::peer::Peer;
 pub(crate) use self::routing::{ErrorForm, Preflight, Routing, Service, Upstream};
 use self::signed::{Held, RequestBody};
 pub(crate) use self::token::Issuing;
@@ -303,7 +303,7 @@ impl Proxy {
             static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         PACKED.with_borrow_mut(|packed| {
-            head::pack(parts, peer, bodiless, packed)?;
+            portcullis_tower::head::pack(parts, peer.into(), bodiless, packed)?;
             Ok((self.ask(packed, None), packed.as_slice().into()))
         })
     }
