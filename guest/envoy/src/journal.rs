@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(first.len(), 2);
         assert_eq!(told(&mut journal), first);
         journal.record(1, 0, b"three");
-        journal.batch();
+        let _ = journal.batch();
         journal.taken();
         journal.record(2, 0, b"four");
         assert_eq!(told(&mut journal).len(), 1);

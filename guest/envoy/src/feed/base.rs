@@ -103,12 +103,6 @@ impl Download {
         self.came.len().checked_div(self.part_bytes).unwrap_or(0)
     }
 
-    /// How many parts there are.
-    #[must_use]
-    pub(crate) fn parts(&self) -> usize {
-        self.digests.len()
-    }
-
     /// How long the part is that is to be fetched.
     #[must_use]
     pub(crate) fn next_bytes(&self) -> usize {
@@ -164,7 +158,7 @@ mod tests {
             let room = download.came.capacity();
             for (number, part) in bytes.chunks(part_bytes).enumerate() {
                 assert_eq!((download.next_part(), download.next_bytes()), (number, part.len()));
-                let is_last = number + 1 == download.parts();
+                let is_last = number + 1 == download.digests.len();
                 assert_eq!(download.take(part), if is_last { Part::Complete } else { Part::More });
             }
             assert_eq!(download.came.capacity(), room, "reserved once");
