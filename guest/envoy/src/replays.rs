@@ -1,0 +1,1 @@
+//! Signed requests that are accepted once, across the workers of one proxy.
