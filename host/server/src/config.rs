@@ -3,6 +3,7 @@
 //! A key that is not known here is refused, and so is a number where a unit belongs. What is wrong is told all at once, each
 //! fault with its line, its column and what to write instead. Certificates are read here too.
 
+mod authz;
 mod fault;
 
 use std::net::SocketAddr;
@@ -14,6 +15,8 @@ use portcullis_model::source::TokenAlgorithm;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
+use self::authz::AuthzFile;
+pub(crate) use self::authz::{AuthzConfig, AuthzTls};
 pub(crate) use self::fault::ConfigError;
 use self::fault::Faults;
 use crate::tls::{Files, Identity};
@@ -44,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) admin: AdminConfig,
     /// The listener of workers alone, where there is one.
     pub(crate) feed: Option<FeedConfig>,
+    /// The listeners for proxies that ask before they forward.
+    pub(crate) authz: Vec<AuthzConfig>,
     /// How much is kept of decisions.
     pub(crate) decisions: DecisionsConfig,
     /// How much is kept of the audit.
@@ -156,6 +161,7 @@ impl Config {
             proxy: check.proxy(file.proxy),
             admin: check.admin(file.admin),
             feed: file.feed.and_then(|feed| check.feed(feed)),
+            authz: check.authz(file.authz),
             decisions: check.decisions(file.decisions),
             audit: check.audit(file.audit),
             tokens: check.tokens(file.tokens),
@@ -177,6 +183,8 @@ struct File {
     #[serde(default)]
     admin: AdminFile,
     feed: Option<Spanned<FeedFile>>,
+    #[serde(default)]
+    authz: Vec<Spanned<AuthzFile>>,
     #[serde(default)]
     decisions: DecisionsFile,
     #[serde(default)]
