@@ -9,6 +9,7 @@
 //! | [`verdict`] | allow or deny, and the closed list of reasons |
 //! | [`facts`] | what authentication established, holding no secret |
 //! | [`answer`] | a verdict with its facts, edits, observations and obligations, packed for the way back |
+//! | [`decision`] | the id of a decision |
 //! | [`problem`] | what a caller is told of a denial |
 //! | [`fault`] | denials that the gate knows nothing of |
 //! | [`feed`] | what a proxy's worker and the host that feeds it say to each other |
@@ -20,6 +21,7 @@
 pub mod address;
 pub mod answer;
 pub mod credential;
+pub mod decision;
 pub mod facts;
 pub mod fault;
 pub mod feed;

@@ -3,14 +3,12 @@
 //! A request is acted on only after its decision has been taken here. Taking never waits: where the queue is full, because
 //! the disk is slow or gone, the decision is counted into a gap, and the record of the gap says how many are missing.
 
-use std::fmt;
-use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portcullis_control::store::{DecisionRecord, Gap};
-use portcullis_model::time::UnixTime;
+pub(crate) use portcullis_model::decision::DecisionId;
+use portcullis_tower::journal::DecisionIds;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -21,13 +19,11 @@ use crate::clock;
 pub(crate) const MAX_BATCH: usize = 512;
 /// How long a batch gathers after its first record.
 pub(crate) const BATCH_WAIT: Duration = Duration::from_millis(200);
-/// How many bits of an id count the decisions of one millisecond.
-const COUNT_BITS: u32 = 20;
 
 /// Makes a queue of at most `capacity` records.
 pub(crate) fn channel(capacity: usize) -> (Journal, Batches) {
     let (sender, receiver) = mpsc::channel(capacity.max(1));
-    let shared = Arc::new(Shared { last: AtomicU64::new(0), gap: Mutex::new(None), gapped: Notify::new() });
+    let shared = Arc::new(Shared { ids: DecisionIds::default(), gap: Mutex::new(None), gapped: Notify::new() });
     let batches = Batches { receiver, shared: Arc::clone(&shared), held: None, passed: 0 };
     (Journal { sender, shared }, batches)
 }
@@ -40,8 +36,7 @@ pub(crate) struct Journal {
 }
 
 struct Shared {
-    /// The last id that was given.
-    last: AtomicU64,
+    ids: DecisionIds,
     /// What was not accepted since the last gap was taken.
     gap: Mutex<Option<Gap>>,
     /// Told when a gap begins, so that the last gap before a silence is taken too.
@@ -60,7 +55,7 @@ pub(crate) enum Kept {
 impl Journal {
     /// Records a decision: the reason's number, 0 for an allow, and the packed details of the answer.
     pub(crate) fn record(&self, reason: u16, details: &[u8]) -> (DecisionId, Kept) {
-        let id = self.next_id();
+        let id = self.shared.ids.next(clock::unix_ms());
         let kept = match self.sender.try_send(DecisionRecord { id, reason, details: details.into() }) {
             Ok(()) => Kept::Queued,
             Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
@@ -69,17 +64,6 @@ impl Journal {
             }
         };
         (DecisionId(id), kept)
-    }
-
-    /// INVARIANT (rising-ids): each id is larger than every one before it, whatever the clock does.
-    fn next_id(&self) -> u64 {
-        let now = clock::unix_ms();
-        let rising = |last| Some(id_after(last, now));
-        // The closure always gives a value, so both arms hold the id before.
-        let before = match self.shared.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rising) {
-            Ok(before) | Err(before) => before,
-        };
-        id_after(before, now)
     }
 
     #[cold]
@@ -92,8 +76,10 @@ impl Journal {
     }
 }
 
-fn id_after(last: u64, now_ms: u64) -> u64 {
-    last.saturating_add(1).max(now_ms << COUNT_BITS)
+impl portcullis_tower::journal::Journal for Journal {
+    fn record(&self, reason: u16, details: &[u8]) -> DecisionId {
+        Journal::record(self, reason, details).0
+    }
 }
 
 /// The other end of the queue: what the store writes.
@@ -165,88 +151,9 @@ impl Batches {
     }
 }
 
-/// The id of a decision as people and logs see it: 13 characters of Crockford's base 32, which sort like the numbers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct DecisionId(pub(crate) u64);
-
-const ALPHABET: [u8; 32] = *b"0123456789abcdefghjkmnpqrstvwxyz";
-const ID_CHARS: usize = 13;
-
-impl DecisionId {
-    /// When the decision was made, to the second.
-    pub(crate) fn at(self) -> UnixTime {
-        UnixTime::from_secs((self.0 >> COUNT_BITS) / 1000).unwrap_or(UnixTime::MAX)
-    }
-
-    /// The characters, without an allocation.
-    pub(crate) fn text(self) -> [u8; ID_CHARS] {
-        let mut text = [b'0'; ID_CHARS];
-        let mut rest = self.0;
-        for place in text.iter_mut().rev() {
-            *place = usize::try_from(rest & 31).ok().and_then(|digit| ALPHABET.get(digit)).copied().unwrap_or(b'0');
-            rest >>= 5;
-        }
-        text
-    }
-}
-
-impl fmt::Display for DecisionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text().iter().try_for_each(|character| fmt::Write::write_char(f, char::from(*character)))
-    }
-}
-
-impl FromStr for DecisionId {
-    type Err = DecisionIdError;
-
-    /// Reads the 13 characters; letters may be of either case.
-    fn from_str(text: &str) -> Result<Self, DecisionIdError> {
-        let wrong = || DecisionIdError { text: text.chars().take(2 * ID_CHARS).collect() };
-        if text.len() != ID_CHARS {
-            return Err(wrong());
-        }
-        let mut id = 0u64;
-        for byte in text.bytes() {
-            let digit = ALPHABET.iter().position(|known| known.eq_ignore_ascii_case(&byte)).ok_or_else(wrong)?;
-            // 13 characters hold 65 bits: the first is at most `f`.
-            id = id.checked_mul(32).and_then(|id| id.checked_add(u64::try_from(digit).ok()?)).ok_or_else(wrong)?;
-        }
-        Ok(DecisionId(id))
-    }
-}
-
-/// Text that is no id of a decision.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("`{text}` is not the id of a decision: it has 13 letters and digits, as in the answer's `decision`")]
-pub(crate) struct DecisionIdError {
-    text: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_rise_even_where_the_clock_steps_back() {
-        assert_eq!(id_after(0, 5), 5 << 20);
-        assert_eq!(id_after(5 << 20, 5), (5 << 20) + 1);
-        assert_eq!(id_after((7 << 20) + 3, 5), (7 << 20) + 4);
-        assert_eq!(id_after((5 << 20) + 3, 7), 7 << 20);
-    }
-
-    #[test]
-    fn an_id_is_read_back_from_its_text() {
-        for id in [0, 1, 31, 32, 1_800_000_000_000 << 20, u64::MAX] {
-            let text = DecisionId(id).to_string();
-            assert_eq!(text.len(), 13);
-            assert_eq!(text.parse(), Ok(DecisionId(id)), "{text}");
-            assert_eq!(text.to_uppercase().parse(), Ok(DecisionId(id)), "{text}");
-        }
-        assert!(DecisionId(1 << 20).to_string() < DecisionId(2 << 20).to_string());
-        for wrong in ["", "0", "00000000000000", "g000000000000", "000000000000u", "000000000000\u{e9}"] {
-            assert!(wrong.parse::<DecisionId>().is_err(), "{wrong}");
-        }
-    }
 
     #[tokio::test]
     async fn records_come_in_order_and_in_batches_of_bounded_size() {

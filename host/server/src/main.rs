@@ -22,6 +22,7 @@
 
 mod admin;
 mod audit_keeper;
+mod authz;
 mod check;
 mod cli;
 mod client;

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     error_log_dropped: Counter,
     signed_bodies: Counter,
     signed_body_bytes: Gauge<i64, AtomicI64>,
+    strangers_refused: Counter,
     replays_refused: Counter,
     replay_entries: Gauge<i64, AtomicI64>,
     nodes: Gauge<i64, AtomicI64>,
@@ -151,6 +152,11 @@ impl Metrics {
                 "signed_body_bytes",
                 "Bytes of such bodies that are held at present",
             ),
+            strangers_refused: counter(
+                &mut registry,
+                "authz_strangers_refused",
+                "Checks of proxies that were refused because they did not have the shared secret",
+            ),
             replays_refused: counter(
                 &mut registry,
                 "replays_refused",
@@ -205,7 +211,17 @@ impl Metrics {
 
     /// How long a decision took.
     pub(crate) fn decided(&self, since: Instant) {
-        self.decide.observe(since.elapsed());
+        self.decided_in(since.elapsed());
+    }
+
+    /// How long a decision took.
+    pub(crate) fn decided_in(&self, took: Duration) {
+        self.decide.observe(took);
+    }
+
+    /// A check did not have the shared secret.
+    pub(crate) fn stranger_refused(&self) {
+        self.strangers_refused.inc();
     }
 
     /// A response goes to a client.
