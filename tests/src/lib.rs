@@ -1,8 +1,16 @@
 //! What the tests that cross crates share.
 
+pub mod clock;
 pub mod corpus;
+pub mod envoy;
+pub mod feed;
+pub mod independent;
 pub mod minter;
+pub mod module;
+pub mod nginx;
+pub mod process;
 pub mod random;
+pub mod wire;
 
 use std::env;
 use std::path::{Path, PathBuf};

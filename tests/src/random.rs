@@ -377,7 +377,9 @@ pub fn request(choices: &mut Choices<'_>) -> Result<(Vec<u8>, UnixTime)> {
         target: target(choices, &fields.query).into_bytes(),
         headers: fields.headers,
         body_digest: None,
+        body: None,
         capture: None,
+        captured: Vec::new(),
     };
     let mut head = request.pack()?;
     if choices.rarely(40) {

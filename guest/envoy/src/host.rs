@@ -19,6 +19,12 @@ pub fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| unix_ms().wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
+/// A variable of the environment that the proxy gives to the module.
+#[must_use]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 #[cfg(target_arch = "wasm32")]
 pub use wasm::*;
 
@@ -27,6 +33,7 @@ mod wasm {
     //! The calls, which only the module has.
 
     use std::ptr::null_mut;
+    use std::time::Duration;
 
     use proxy_wasm::hostcalls;
     use proxy_wasm::types::{BufferType, LogLevel, MapType};
@@ -72,6 +79,34 @@ mod wasm {
         hostcalls::get_buffer(BufferType::HttpRequestBody, start, most).ok().flatten()
     }
 
+    /// The proxy's `node.id`; nothing where it has none.
+    #[must_use]
+    pub fn node() -> Option<String> {
+        String::from_utf8(property(&["node", "id"])?).ok().filter(|id| !id.is_empty())
+    }
+
+    /// Calls a cluster of the proxy. Gives the token of the answer; nothing where the call cannot be made.
+    #[must_use]
+    pub fn call(cluster: &str, headers: Vec<(&str, &str)>, body: Option<&[u8]>, timeout: Duration) -> Option<u32> {
+        hostcalls::dispatch_http_call(cluster, headers, body, Vec::new(), timeout).ok()
+    }
+
+    /// A header of the answer to a call.
+    #[must_use]
+    pub fn answer_header(name: &str) -> Option<String> {
+        let value = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, name).ok().flatten()?;
+        String::from_utf8(value).ok()
+    }
+
+    /// The body of the answer to a call.
+    #[must_use]
+    pub fn answer_body(bytes: usize) -> Option<Vec<u8>> {
+        if bytes == 0 {
+            return Some(Vec::new());
+        }
+        hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, bytes).ok().flatten()
+    }
+
     /// The map that all workers share.
     pub struct SharedData;
 
@@ -91,8 +126,43 @@ mod wasm {
     }
 }
 
-/// Writes a line where no proxy is.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn log(_level: LogLevel, text: &str) {
-    eprintln!("{text}");
+pub use native::*;
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native {
+    //! What there is where no proxy is, as in a test.
+
+    use std::time::Duration;
+
+    use super::LogLevel;
+
+    /// Writes a line.
+    pub fn log(_level: LogLevel, text: &str) {
+        eprintln!("{text}");
+    }
+
+    /// No proxy has no id.
+    #[must_use]
+    pub fn node() -> Option<String> {
+        None
+    }
+
+    /// Nobody is called.
+    #[must_use]
+    pub fn call(_cluster: &str, _headers: Vec<(&str, &str)>, _body: Option<&[u8]>, _timeout: Duration) -> Option<u32> {
+        None
+    }
+
+    /// Nobody answered.
+    #[must_use]
+    pub fn answer_header(_name: &str) -> Option<String> {
+        None
+    }
+
+    /// Nobody answered.
+    #[must_use]
+    pub fn answer_body(_bytes: usize) -> Option<Vec<u8>> {
+        None
+    }
 }

@@ -23,8 +23,20 @@ pub struct Journal {
     records: VecDeque<Record>,
     bytes: usize,
     gap: Option<Gap>,
-    /// How many records are in the batch that is on its way, and the gap that follows them.
-    sending: Option<(usize, Option<Gap>)>,
+    /// What the host did not take. It is told before everything else.
+    refused: Option<Gap>,
+    /// What is in the batch that is on its way.
+    sending: Option<Sending>,
+}
+
+#[derive(Clone, Copy)]
+struct Sending {
+    /// The gap before its records: whether it was told.
+    refused: bool,
+    /// How many records.
+    count: usize,
+    /// The gap that follows them.
+    gap: Option<Gap>,
 }
 
 struct Record {
@@ -45,7 +57,7 @@ impl Journal {
     #[must_use]
     pub fn new(random: u64, capacity: usize) -> Journal {
         let tag = (random & TAG).max(1);
-        Journal { tag, last: 0, capacity, records: VecDeque::new(), bytes: 0, gap: None, sending: None }
+        Journal { tag, last: 0, capacity, records: VecDeque::new(), bytes: 0, gap: None, refused: None, sending: None }
     }
 
     /// Sets the most records; what is there stays.
@@ -87,7 +99,7 @@ impl Journal {
     /// How many records wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.records.len() + usize::from(self.gap.is_some())
+        self.records.len() + usize::from(self.gap.is_some()) + usize::from(self.refused.is_some())
     }
 
     /// The next batch, packed; nothing where there is none. Until it is said to be [`taken`](Journal::taken) it stays, and the
@@ -95,30 +107,55 @@ impl Journal {
     #[must_use]
     pub fn batch(&mut self) -> Option<Vec<u8>> {
         let (mut bytes, mut count) = (Vec::new(), 0);
+        if let Some(gap) = self.refused {
+            gap.told().pack(&mut bytes);
+        }
+        let places = MAX_BATCH_RECORDS - 1 - usize::from(self.refused.is_some());
         for Record { id, reason, details } in &self.records {
             let told = Told::Decision { id: *id, reason: *reason, details };
             // One place is left for a gap.
-            if count + 1 >= MAX_BATCH_RECORDS || bytes.len() + told.packed_len() > MAX_BATCH_BYTES - GAP_BYTES {
+            if count >= places || bytes.len() + told.packed_len() > MAX_BATCH_BYTES - GAP_BYTES {
                 break;
             }
             told.pack(&mut bytes);
             count += 1;
         }
         let gap = self.gap.filter(|_| count == self.records.len());
-        if let Some(Gap { count, first, last }) = gap {
-            Told::Gap { count, first, last }.pack(&mut bytes);
+        if let Some(gap) = gap {
+            gap.told().pack(&mut bytes);
         }
-        self.sending = (!bytes.is_empty()).then_some((count, gap));
+        self.sending = (!bytes.is_empty()).then_some(Sending { refused: self.refused.is_some(), count, gap });
         (!bytes.is_empty()).then_some(bytes)
     }
 
-    /// The last batch was stored: its records are dropped.
+    /// The last batch was stored: what is in it is dropped.
     pub fn taken(&mut self) {
-        let Some((count, sent)) = self.sending.take() else { return };
-        for record in self.records.drain(..count.min(self.records.len())) {
-            self.bytes -= record.details.len();
+        self.sent();
+    }
+
+    /// The last batch will never be stored: its records are dropped and counted into a gap, which the next batch tells. A gap that
+    /// was refused itself is not told again. Gives how many records it was.
+    pub fn refused(&mut self) -> usize {
+        let Some((records, gap)) = self.sent() else { return 0 };
+        self.refused = match (records.first(), records.last()) {
+            (Some(first), Some(last)) => {
+                let count = gap.map_or(0, |gap| gap.count) + u64::try_from(records.len()).unwrap_or(u64::MAX);
+                Some(Gap { count, first: first.id, last: gap.map_or(last.id, |gap| gap.last) })
+            }
+            _ => None,
+        };
+        records.len()
+    }
+
+    /// Takes out what is in the batch.
+    fn sent(&mut self) -> Option<(Vec<Record>, Option<Gap>)> {
+        let Sending { refused, count, gap } = self.sending.take()?;
+        if refused {
+            self.refused = None;
         }
-        if let (Some(sent), Some(gap)) = (sent, self.gap) {
+        let records: Vec<Record> = self.records.drain(..count.min(self.records.len())).collect();
+        self.bytes -= records.iter().map(|record| record.details.len()).sum::<usize>();
+        if let (Some(sent), Some(gap)) = (gap, self.gap) {
             // What was lost since the batch was made is still to be told.
             self.gap = (gap.count > sent.count).then(|| Gap {
                 count: gap.count - sent.count,
@@ -126,6 +163,14 @@ impl Journal {
                 last: gap.last,
             });
         }
+        Some((records, gap))
+    }
+}
+
+impl Gap {
+    fn told(self) -> Told<'static> {
+        let Gap { count, first, last } = self;
+        Told::Gap { count, first, last }
     }
 }
 
@@ -177,7 +222,7 @@ mod tests {
         assert_eq!(first.len(), 2);
         assert_eq!(told(&mut journal), first);
         journal.record(1, 0, b"three");
-        journal.batch();
+        let _ = journal.batch();
         journal.taken();
         journal.record(2, 0, b"four");
         assert_eq!(told(&mut journal).len(), 1);

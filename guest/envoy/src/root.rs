@@ -21,6 +21,14 @@ struct Root {
     worker: Option<Rc<Worker>>,
 }
 
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Some(worker) = &self.worker {
+            feed::on_gone(worker);
+        }
+    }
+}
+
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, _headers: usize, body_size: usize, _trailers: usize) {
         if let Some(worker) = &self.worker {

@@ -3,13 +3,12 @@
 //! A request is acted on only after its decision has been taken here. Taking never waits: where the queue is full, because
 //! the disk is slow or gone, the decision is counted into a gap, and the record of the gap says how many are missing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use portcullis_control::store::{DecisionRecord, Gap};
 pub(crate) use portcullis_model::decision::DecisionId;
-use portcullis_model::feed::ID_COUNT_BITS;
+use portcullis_tower::journal::DecisionIds;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -24,7 +23,7 @@ pub(crate) const BATCH_WAIT: Duration = Duration::from_millis(200);
 /// Makes a queue of at most `capacity` records.
 pub(crate) fn channel(capacity: usize) -> (Journal, Batches) {
     let (sender, receiver) = mpsc::channel(capacity.max(1));
-    let shared = Arc::new(Shared { last: AtomicU64::new(0), gap: Mutex::new(None), gapped: Notify::new() });
+    let shared = Arc::new(Shared { ids: DecisionIds::default(), gap: Mutex::new(None), gapped: Notify::new() });
     let batches = Batches { receiver, shared: Arc::clone(&shared), held: None, passed: 0 };
     (Journal { sender, shared }, batches)
 }
@@ -37,8 +36,7 @@ pub(crate) struct Journal {
 }
 
 struct Shared {
-    /// The last id that was given.
-    last: AtomicU64,
+    ids: DecisionIds,
     /// What was not accepted since the last gap was taken.
     gap: Mutex<Option<Gap>>,
     /// Told when a gap begins, so that the last gap before a silence is taken too.
@@ -57,7 +55,7 @@ pub(crate) enum Kept {
 impl Journal {
     /// Records a decision: the reason's number, 0 for an allow, and the packed details of the answer.
     pub(crate) fn record(&self, reason: u16, details: &[u8]) -> (DecisionId, Kept) {
-        let id = self.next_id();
+        let id = self.shared.ids.next(clock::unix_ms());
         let kept = match self.sender.try_send(DecisionRecord { id, reason, details: details.into() }) {
             Ok(()) => Kept::Queued,
             Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
@@ -66,17 +64,6 @@ impl Journal {
             }
         };
         (DecisionId(id), kept)
-    }
-
-    /// INVARIANT (rising-ids): each id is larger than every one before it, whatever the clock does.
-    fn next_id(&self) -> u64 {
-        let now = clock::unix_ms();
-        let rising = |last| Some(id_after(last, now));
-        // The closure always gives a value, so both arms hold the id before.
-        let before = match self.shared.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rising) {
-            Ok(before) | Err(before) => before,
-        };
-        id_after(before, now)
     }
 
     #[cold]
@@ -89,8 +76,10 @@ impl Journal {
     }
 }
 
-fn id_after(last: u64, now_ms: u64) -> u64 {
-    last.saturating_add(1).max(now_ms << ID_COUNT_BITS)
+impl portcullis_tower::journal::Journal for Journal {
+    fn record(&self, reason: u16, details: &[u8]) -> DecisionId {
+        Journal::record(self, reason, details).0
+    }
 }
 
 /// The other end of the queue: what the store writes.
@@ -165,14 +154,6 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_rise_even_where_the_clock_steps_back() {
-        assert_eq!(id_after(0, 5), 5 << 20);
-        assert_eq!(id_after(5 << 20, 5), (5 << 20) + 1);
-        assert_eq!(id_after((7 << 20) + 3, 5), (7 << 20) + 4);
-        assert_eq!(id_after((5 << 20) + 3, 7), 7 << 20);
-    }
 
     #[tokio::test]
     async fn records_come_in_order_and_in_batches_of_bounded_size() {

@@ -6,7 +6,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`head`] | a request's head, as the gate takes it |
+//! | [`peer`] | the other end of a connection |
 //! | [`routing`] | which upstream a service has |
 //! | [`forward`] | one permitted request, to its upstream and back |
 //! | [`edit`] | what is changed in a head on the way: little, and all of it named there |
@@ -22,8 +22,8 @@ mod body;
 mod clients;
 mod edit;
 mod forward;
-mod head;
 mod judge;
+mod peer;
 mod preflight;
 pub(crate) mod respond;
 mod routing;
@@ -51,8 +51,8 @@ use tokio::sync::watch;
 pub(crate) use self::body::Outgoing;
 use self::clients::Clients;
 pub(crate) use self::clients::{ClientSettings, ClientsError};
-use self::head::Peer;
 use self::judge::Judge;
+use self::peer::Peer;
 pub(crate) use self::routing::{ErrorForm, Preflight, Routing, Service, Upstream};
 use self::signed::{Held, RequestBody};
 pub(crate) use self::token::Issuing;
@@ -63,7 +63,7 @@ use crate::leaked::Reports;
 use crate::listen::Connection;
 use crate::metrics::Metrics;
 use portcullis_tower::enforce::{Cause, Denial, HostFault, Permit, Ruling, refuse_replay, rule};
-use portcullis_tower::replays::{self, Replays};
+use portcullis_tower::replays::Replays;
 
 /// What a proxy is made of.
 pub(crate) struct Wiring {
@@ -81,6 +81,8 @@ pub(crate) struct Wiring {
     pub(crate) reports: Reports,
     /// What issues access tokens, where anything does.
     pub(crate) issuing: Option<Issuing>,
+    /// Signed requests that are accepted once: one cache for all that the engine decides.
+    pub(crate) replays: Arc<Replays>,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// The bounds of what is forwarded.
@@ -112,7 +114,7 @@ pub(crate) struct Proxy {
     bounds: Bounds,
     clients: Clients,
     judge: Arc<Judge>,
-    replays: Replays,
+    replays: Arc<Replays>,
     held: Arc<Held>,
 }
 
@@ -145,11 +147,21 @@ impl Proxy {
     /// # Errors
     /// Where the clients for upstreams cannot be made.
     pub(crate) fn new(wiring: Wiring) -> Result<Arc<Self>, ClientsError> {
-        let Wiring { engine, routing, revisions, journal, failures, reports, issuing, metrics, bounds, clients } =
-            wiring;
+        let Wiring {
+            engine,
+            routing,
+            revisions,
+            journal,
+            failures,
+            reports,
+            issuing,
+            replays,
+            metrics,
+            bounds,
+            clients,
+        } = wiring;
         let clients = Clients::new(clients)?;
         let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
-        let replays = Replays::new(replays::MAX_ENTRIES);
         let held = Held::new(signed::MAX_HELD_BYTES, metrics.clone());
         Ok(Arc::new(Proxy {
             engine,
@@ -303,7 +315,7 @@ impl Proxy {
             static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         PACKED.with_borrow_mut(|packed| {
-            head::pack(parts, peer, bodiless, packed)?;
+            portcullis_tower::head::pack(parts, peer.into(), bodiless, packed)?;
             Ok((self.ask(packed, None), packed.as_slice().into()))
         })
     }

@@ -92,10 +92,15 @@ impl Denial {
 
     /// A request whose body could not be read for its signature; with what the gate knew of it.
     pub fn of_body(fault: HostFault, decision: &Decision) -> Self {
-        Denial::by_host(fault, decision.packed().to_vec())
+        Denial::with(fault, decision.packed().to_vec())
     }
 
-    fn by_host(fault: HostFault, packed: Vec<u8>) -> Self {
+    /// A denial of a request that the gate could not be asked about.
+    pub fn by_host(fault: HostFault) -> Self {
+        Denial::with(fault, Vec::new())
+    }
+
+    fn with(fault: HostFault, packed: Vec<u8>) -> Self {
         Denial { cause: Cause::Host(fault), challenge: String::new(), packed }
     }
 
@@ -163,7 +168,7 @@ pub fn rule(result: Result<Decision, DecideError>, replays: &Replays, now: UnixT
                     Once::Fresh => {}
                     Once::Seen => return Ruling::Seen,
                     Once::Full => {
-                        return Ruling::Denied(Denial::by_host(HostFault::ReplaysFull, decision.packed().to_vec()));
+                        return Ruling::Denied(Denial::with(HostFault::ReplaysFull, decision.packed().to_vec()));
                     }
                 }
             }
@@ -179,11 +184,11 @@ pub fn enforce(result: Result<Decision, DecideError>) -> Result<Permit, Denial> 
     match rule(result, &Replays::closed(), UnixTime::default()) {
         Ruling::Permitted(permit) => Ok(permit),
         Ruling::Denied(Denial { cause: Cause::Host(HostFault::ReplaysFull), packed, .. }) => {
-            Err(Denial::by_host(HostFault::Obligation, packed))
+            Err(Denial::with(HostFault::Obligation, packed))
         }
         Ruling::Denied(denial) => Err(denial),
-        Ruling::NeedBody(_, decision) => Err(Denial::by_host(HostFault::NeedBody, decision.packed().to_vec())),
-        Ruling::Seen => Err(Denial::by_host(HostFault::Obligation, Vec::new())),
+        Ruling::NeedBody(_, decision) => Err(Denial::with(HostFault::NeedBody, decision.packed().to_vec())),
+        Ruling::Seen => Err(Denial::with(HostFault::Obligation, Vec::new())),
     }
 }
 
@@ -196,8 +201,8 @@ pub fn refuse_replay(result: Result<Decision, DecideError>) -> Denial {
     match decision.verdict() {
         Verdict::Deny(reason) => by_gate(reason, &decision),
         // It breaks the contract, and its obligation is not met.
-        Verdict::Allow => Denial::by_host(HostFault::Obligation, decision.packed().to_vec()),
-        Verdict::NeedBody(_) => Denial::by_host(HostFault::NeedBody, decision.packed().to_vec()),
+        Verdict::Allow => Denial::with(HostFault::Obligation, decision.packed().to_vec()),
+        Verdict::NeedBody(_) => Denial::with(HostFault::NeedBody, decision.packed().to_vec()),
     }
 }
 
@@ -219,7 +224,7 @@ fn failed(error: DecideError) -> Denial {
         DecideError::BadAnswer | DecideError::FactsMalformed => HostFault::BadAnswer,
         DecideError::NoInstance => HostFault::NoInstance,
     };
-    Denial::by_host(fault, Vec::new())
+    Denial::with(fault, Vec::new())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context as _, Error, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use portcullis_model::head::{MAX_HEADERS, RequestHead};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -31,8 +31,12 @@ pub struct Request {
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The SHA-256 of the body, as a host gives it that was asked for it; without one there is no body.
     pub body_digest: Option<Vec<u8>>,
+    /// That body, where the case has it written out.
+    pub body: Option<Vec<u8>>,
     /// The capture that it comes from.
     pub capture: Option<String>,
+    /// Its bytes as they came off the wire, where it was captured.
+    pub captured: Vec<u8>,
 }
 
 /// A request as it stands in a case: either `capture`, or `method`, `target` and the rest.
@@ -159,6 +163,7 @@ impl Request {
             };
             headers.extend(vec![(name.bytes()?, value.bytes()?); times]);
         }
+        let body = written.body.map(|body| body.bytes()).transpose()?;
         Ok(Request {
             secure: written.secure.unwrap_or(true),
             peer,
@@ -166,8 +171,10 @@ impl Request {
             authority: written.authority.map(|authority| authority.bytes()).transpose()?,
             target: written.target.context("a request needs a `target`")?.bytes()?,
             headers,
-            body_digest: written.body.map(|body| Ok::<_, Error>(Sha256::digest(body.bytes()?).to_vec())).transpose()?,
+            body_digest: body.as_ref().map(|body| Sha256::digest(body).to_vec()),
+            body,
             capture: None,
+            captured: Vec::new(),
         })
     }
 
@@ -191,7 +198,9 @@ impl Request {
                 .map(|field| (field.name.as_bytes().to_vec(), field.value.to_vec()))
                 .collect(),
             body_digest: None,
+            body: None,
             capture: Some(name.to_owned()),
+            captured: bytes.to_vec(),
         })
     }
 
@@ -225,6 +234,27 @@ impl Request {
             out.extend_from_slice(text);
         }
         Ok(out)
+    }
+
+    /// The whole request as a client sends it by HTTP/1.1: a capture as it is, else the parts of the case one by one, without
+    /// regard to what HTTP allows. An authority beside Host stands in the target (RFC 9112 section 3.2.2).
+    #[must_use]
+    pub fn http1(&self) -> Vec<u8> {
+        if self.capture.is_some() {
+            return self.captured.clone();
+        }
+        let mut out = [self.method.as_slice(), b" "].concat();
+        if let Some(authority) = &self.authority {
+            out.extend([b"http://", authority.as_slice()].concat());
+        }
+        out.extend([self.target.as_slice(), b" HTTP/1.1\r\n"].concat());
+        for (name, value) in &self.headers {
+            out.extend([name.as_slice(), b": ", value, b"\r\n"].concat());
+        }
+        if let Some(body) = &self.body {
+            out.extend(format!("Content-Length: {}\r\n", body.len()).into_bytes());
+        }
+        [out.as_slice(), b"\r\n", self.body.as_deref().unwrap_or_default()].concat()
     }
 
     /// Calls `pack` of portcullis-model, which knows the limits.

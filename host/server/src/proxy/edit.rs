@@ -8,9 +8,10 @@ use http::header::{
     UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use portcullis_model::answer::{Details, Place, RESERVED_HEADER_PREFIX};
+use portcullis_model::answer::Details;
+use portcullis_tower::edit::{self, BadEdit};
 
-use super::head::Peer;
+use super::peer::Peer;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -22,10 +23,6 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const HOP_BY_HOP: [HeaderName; 7] =
     [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// A value that an allow sets and no field can have: the gate's answer breaks the contract.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct BadValue;
-
 /// Takes the fields of one connection out, and those that only Portcullis may set.
 pub(super) fn end_to_end(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
@@ -33,23 +30,13 @@ pub(super) fn end_to_end(headers: &mut HeaderMap) {
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
-    drop_reserved(headers);
+    edit::drop_reserved(headers);
 }
 
 /// Takes out what neither end may send in trailers: they are fields like those of the head.
 pub(super) fn trailers(headers: &mut HeaderMap) {
     end_to_end(headers);
     headers.remove(HOST);
-}
-
-fn drop_reserved(headers: &mut HeaderMap) {
-    let is_reserved = |name: &HeaderName| name.as_str().starts_with(RESERVED_HEADER_PREFIX);
-    if headers.keys().any(is_reserved) {
-        let reserved: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
-        for name in reserved {
-            headers.remove(name);
-        }
-    }
 }
 
 /// Whether a list field has that member.
@@ -63,7 +50,7 @@ fn tokens<'a>(headers: &'a HeaderMap, field: &HeaderName) -> impl Iterator<Item 
 }
 
 /// Makes of a client's fields those that the upstream gets, all but Host.
-pub(super) fn request(headers: &mut HeaderMap, details: &Details<'_>) -> Result<(), BadValue> {
+pub(super) fn request(headers: &mut HeaderMap, details: &Details<'_>) -> Result<(), BadEdit> {
     let accepts_trailers = lists(headers, &TE, "trailers");
     end_to_end(headers);
     if accepts_trailers {
@@ -72,16 +59,7 @@ pub(super) fn request(headers: &mut HeaderMap, details: &Details<'_>) -> Result<
     // The client is answered here, when its body is first read (RFC 9110 section 10.1.1).
     headers.remove(EXPECT);
     join_cookies(headers);
-    match details.strip {
-        Some(Place::Header(name)) => {
-            headers.remove(name);
-        }
-        Some(Place::Parameter(_) | Place::Presigned(_)) | None => {}
-    }
-    for (name, value) in details.headers_to_set() {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(|_| BadValue)?);
-    }
-    Ok(())
+    edit::fields(headers, details)
 }
 
 /// HTTP/2 may split Cookie for compression; elsewhere it is one field (RFC 9113 section 8.2.3).

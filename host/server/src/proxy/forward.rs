@@ -15,14 +15,15 @@ use portcullis_model::answer::Place;
 
 use super::body::{Outgoing, Progress, Upload, UploadFault};
 use super::clients::{Demand, SendError};
-use super::edit::{self, BadValue};
-use super::head::Peer;
+use super::edit;
 use super::judge::Watched;
+use super::peer::Peer;
 use super::respond::{self, Failure};
 use super::routing::{Protocol, Service, Upstream};
 use super::signed::RequestBody;
 use super::{Asked, Proxy, tunnel};
 use crate::metrics::UpstreamFailure;
+use portcullis_tower::edit::BadEdit;
 use portcullis_tower::enforce::Permit;
 
 /// A protocol that the client wants to switch to.
@@ -102,14 +103,14 @@ impl Proxy {
         mut parts: Parts,
         body: RequestBody,
         limit: u64,
-    ) -> Result<Prepared, BadValue> {
+    ) -> Result<Prepared, BadEdit> {
         let details = watched.permit().details();
         let switch = wanted_switch(&mut parts, service);
         let host = parts.headers.remove(HOST).or_else(|| authority(&parts.uri));
         edit::request(&mut parts.headers, &details)?;
         edit::forwarded(&mut parts.headers, peer, details.facts.client, host.clone());
         let host = host.filter(|_| service.preserve_host).unwrap_or_else(|| service.upstream.host.clone());
-        parts.uri = target(&parts.uri, details.strip, &service.upstream, &host).ok_or(BadValue)?;
+        parts.uri = target(&parts.uri, details.strip, &service.upstream, &host).ok_or(BadEdit)?;
         let demand = if service.preserve_host || switch.is_some() { Demand::Http1 } else { Demand::Any };
         match service.upstream.protocol {
             // The authority of the target says it; a field beside it could only contradict.
@@ -140,7 +141,7 @@ impl Proxy {
                 (upload, Some(progress))
             }
             // Nobody permits a request whose body could not be read.
-            RequestBody::Gone(_) => return Err(BadValue),
+            RequestBody::Gone(_) => return Err(BadEdit),
         };
         let mut request = Request::new(upload);
         *request.method_mut() = parts.method;

@@ -1,17 +1,13 @@
 //! Everything the proxy says itself: denials and failures, as problem documents (RFC 9457) that tell a stranger nothing.
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use portcullis_model::problem;
+use http::header::{AUTHORIZATION, CONNECTION};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use portcullis_model::verdict::PublicCode;
 
 use super::body::Outgoing;
 use crate::journal::DecisionId;
+use portcullis_tower::answer::{self, DECISION};
 use portcullis_tower::enforce::Denial;
-
-/// The field that names the decision, for a caller who asks an administrator about it.
-pub(super) const DECISION: HeaderName = HeaderName::from_static(problem::DECISION_HEADER);
 
 /// Why a permitted request could not be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,18 +85,7 @@ pub(super) fn antavo(denial: &Denial, headers: &HeaderMap) -> Option<&'static st
 
 /// The same, with more members of the problem document.
 pub(super) fn denied_as(denial: &Denial, members: &str, decision: DecisionId) -> Response<Outgoing> {
-    let mut response = problem_with(denial.status(), denial.code(), members, decision);
-    if !denial.challenge().is_empty()
-        && let Ok(challenge) = HeaderValue::from_str(denial.challenge())
-    {
-        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-    }
-    // A head that could be read in two ways may have ended elsewhere for somebody else (RFC 9112 section 6.3).
-    let unreadable = [StatusCode::BAD_REQUEST, StatusCode::URI_TOO_LONG, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE];
-    if unreadable.contains(&response.status()) || denial.ends_body() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    answer::denied(denial, members, decision).map(Outgoing::whole)
 }
 
 /// The answer to a permitted request that could not be served.
@@ -124,19 +109,5 @@ pub(super) fn accepted(decision: DecisionId) -> Response<Outgoing> {
 
 /// A problem document. The code is one of ours and needs no escaping.
 pub(super) fn problem(status: StatusCode, code: &str, decision: DecisionId) -> Response<Outgoing> {
-    problem_with(status, code, "", decision)
-}
-
-fn problem_with(status: StatusCode, code: &str, members: &str, decision: DecisionId) -> Response<Outgoing> {
-    let title = status.canonical_reason().unwrap_or("Error");
-    let body = problem::document(status.as_u16(), title, code, &decision.to_string(), members);
-    let mut response = Response::new(Outgoing::whole(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::from_bytes(&decision.text()) {
-        headers.insert(DECISION, id);
-    }
-    response
+    answer::problem(status, code, "", decision).map(Outgoing::whole)
 }

@@ -14,8 +14,8 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_control::WireBody;
-use portcullis_model::verdict::{DigestAlgorithm, NeedBody};
-use sha2::{Digest as _, Sha256, Sha512};
+use portcullis_model::verdict::NeedBody;
+use portcullis_tower::body::BodyDigest;
 
 use crate::failures::Kept;
 use crate::metrics::Metrics;
@@ -116,7 +116,7 @@ pub(super) async fn read(
     if body.size_hint().lower() > cap {
         return Err(HostFault::BodyTooLarge);
     }
-    let mut hash = Hash::new(need.algorithm);
+    let mut hash = BodyDigest::new(need.algorithm);
     let mut share = held.share();
     let mut whole = BytesMut::new();
     loop {
@@ -144,34 +144,6 @@ pub(super) async fn read(
 
 fn len(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
-enum Hash {
-    Sha256(Sha256),
-    Sha512(Sha512),
-}
-
-impl Hash {
-    fn new(algorithm: DigestAlgorithm) -> Hash {
-        match algorithm {
-            DigestAlgorithm::Sha256 => Hash::Sha256(Sha256::new()),
-            DigestAlgorithm::Sha512 => Hash::Sha512(Sha512::new()),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Hash::Sha256(hash) => hash.update(bytes),
-            Hash::Sha512(hash) => hash.update(bytes),
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        match self {
-            Hash::Sha256(hash) => hash.finalize().to_vec(),
-            Hash::Sha512(hash) => hash.finalize().to_vec(),
-        }
-    }
 }
 
 #[cfg(test)]

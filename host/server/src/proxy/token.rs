@@ -20,11 +20,12 @@ use portcullis_model::verdict::Reason;
 use secrecy::zeroize::Zeroizing;
 
 use super::body::Outgoing;
-use super::respond::{self, DECISION};
+use super::respond;
 use super::routing::{Own, Service};
 use super::{Decided, Peer, Proxy};
 use crate::journal::DecisionId;
 use crate::oauth::{self, Form, MAX_FORM_BYTES};
+use portcullis_tower::answer::DECISION;
 use portcullis_tower::enforce::{Cause, Denial, Permit};
 
 /// How long a form may take to come.

@@ -1,37 +1,30 @@
-//! A request's head, as the gate takes it, and the few framings that hyper accepts and we do not.
+//! A request's head, as the gate takes it, and the few framings that HTTP libraries accept and we do not.
 
 use std::net::IpAddr;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 use portcullis_model::head::RequestHead;
 use portcullis_model::verdict::Reason;
 
-use crate::listen::Connection;
-
-/// The other end of a connection.
-pub(super) struct Peer {
-    pub(super) connection: Connection,
-    /// IPv4-mapped addresses are the IPv4 address.
-    pub(super) address: IpAddr,
-    /// The address as `X-Forwarded-For` has it.
-    pub(super) text: HeaderValue,
-}
-
-impl Peer {
-    pub(super) fn of(connection: Connection) -> Self {
-        let address = connection.peer.ip().to_canonical();
-        let unknown = HeaderValue::from_static("unknown");
-        let text = HeaderValue::try_from(address.to_string()).unwrap_or(unknown);
-        Peer { connection, address, text }
-    }
+/// Where a request comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// The address of the connection's other end.
+    pub address: IpAddr,
+    /// Whether the connection is TLS.
+    pub secure: bool,
 }
 
 /// Packs a head into `out`: the bytes that came, not what they mean.
 ///
 /// hyper cuts a fragment off the target before anybody sees it. What is decided is then the target without it, and so is
 /// what is forwarded.
-pub(super) fn pack(parts: &Parts, peer: &Peer, bodiless: bool, out: &mut Vec<u8>) -> Result<(), Reason> {
+///
+/// # Errors
+/// The reason for which the request is denied before the gate is asked: it exceeds a limit, or its body's end can be told in
+/// two ways.
+pub fn pack(parts: &Parts, peer: Peer, bodiless: bool, out: &mut Vec<u8>) -> Result<(), Reason> {
     if !is_framed_once(&parts.headers) {
         return Err(Reason::HeaderMalformed);
     }
@@ -51,7 +44,7 @@ pub(super) fn pack(parts: &Parts, peer: &Peer, bodiless: bool, out: &mut Vec<u8>
     let mut fields: Vec<(&[u8], &[u8])> = Vec::with_capacity(parts.headers.len());
     fields.extend(parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())));
     RequestHead {
-        secure: peer.connection.secure,
+        secure: peer.secure,
         peer: peer.address,
         method: parts.method.as_str().as_bytes(),
         authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
@@ -80,6 +73,8 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
