@@ -19,9 +19,14 @@ pub(crate) fn carried() -> [u8; module::DIGEST_BYTES] {
     Sha256::digest(MODULE).into()
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  portcullis envoy module -o portcullis-envoy.wasm
+  portcullis envoy config";
+
 /// The gate inside Envoy
 #[derive(clap::Args)]
-#[command(arg_required_else_help = true)]
+#[command(arg_required_else_help = true, after_long_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -31,6 +36,7 @@ pub(super) struct Args {
 enum Command {
     Module(ModuleArgs),
     /// Print a ready configuration of Envoy with the filter
+    #[command(after_long_help = "Examples:\n  portcullis envoy config")]
     Config,
 }
 
@@ -38,7 +44,7 @@ const HELP: &str = "\
 The first digest is that of the file, which Envoy's configuration can ask for (`code.local.sha256`, `code.remote.sha256`). The \
 second is the one that workers report of themselves (`portcullis nodes`): that of the file whose slot for it is zeroed.
 
-Example:
+Examples:
   portcullis envoy module -o portcullis-envoy.wasm";
 
 /// Write the module for Envoy

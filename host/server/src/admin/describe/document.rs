@@ -198,6 +198,8 @@ fn path_parameter(name: &str) -> Value {
         "name" => "The id of the application.",
         "feed" => "The id of the feed.",
         "application" => "The id of the feed, which is that of its application.",
+        "base" => "What the base is asked for by.",
+        "part" => "The number of the part, from 0.",
         "user" => "The id of the user.",
         "key" => "The id of the key, never the key itself.",
         "profile" => "The id of the signature profile.",
@@ -207,7 +209,7 @@ fn path_parameter(name: &str) -> Value {
         _ => "",
     };
     let schema = match name {
-        "entry" => json!({ "type": "integer", "minimum": 0 }),
+        "entry" | "part" => json!({ "type": "integer", "minimum": 0 }),
         "kid" => json!({ "type": "string", "minLength": 43, "maxLength": 43, "pattern": "^[A-Za-z0-9_-]*$" }),
         _ => json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" }),
     };
