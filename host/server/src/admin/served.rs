@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use portcullis_control::{Caller, Changes, FeedBase, FeedError, FieldFault};
-use portcullis_model::feed::{CURSOR_HEADER, MAX_WAIT_S, PART_BYTES};
+use portcullis_model::feed::{CURSOR_HEADER, MAX_CURSOR_BYTES, MAX_WAIT_S, PART_BYTES};
 use portcullis_model::id::Id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -94,10 +94,10 @@ pub(super) async fn part(
     Extension(peer): Extension<Peer>,
     At((id, base, part)): At<(Id, String, usize)>,
     headers: HeaderMap,
-) -> Result<Bytes, Problem> {
+) -> Result<Uncached<Part>, Problem> {
     api.control.system_view(&caller)?;
     let _attended = attend(&api, &id, peer, &headers)?;
-    Ok(Bytes { body: api.control.feed_part(&id, &base, part)?, cursor: None })
+    Ok(Uncached(Part(api.control.feed_part(&id, &base, part)?)))
 }
 
 /// `?cursor=C&wait=S`.
@@ -121,7 +121,7 @@ pub(super) async fn changes(
     At(id): At<Id>,
     Asked(ChangesQuery { cursor, wait }): Asked<ChangesQuery>,
     headers: HeaderMap,
-) -> Result<Bytes, Problem> {
+) -> Result<Uncached<Frames>, Problem> {
     api.control.system_view(&caller)?;
     if wait > MAX_WAIT_S {
         let what = format!("0 to {MAX_WAIT_S} seconds");
@@ -129,35 +129,47 @@ pub(super) async fn changes(
     }
     let _attended = attend(&api, &id, peer, &headers)?;
     let wait = Duration::from_secs(wait.into());
-    let Changes { frames, cursor, .. } = api.control.feed_changes(&id, &cursor, wait).await?;
-    Ok(Bytes { body: frames, cursor: Some(cursor) })
+    Ok(Uncached(Frames(api.control.feed_changes(&id, &cursor, wait).await?)))
 }
 
-/// Bytes, and where to go on.
-pub(super) struct Bytes {
-    body: Vec<u8>,
-    cursor: Option<String>,
-}
+/// A part of a base.
+pub(super) struct Part(Vec<u8>);
 
-impl IntoResponse for Bytes {
+impl IntoResponse for Part {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(cursor) = self.cursor.and_then(|cursor| HeaderValue::try_from(cursor).ok()) {
-            headers.insert(CURSOR_HEADER, cursor);
+        let mut response = Response::new(Body::from(self.0));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        response
+    }
+}
+
+impl Answer for Part {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.answers_bytes(200, "The bytes of the part.");
+        operation.refuses(&[400, 503]);
+    }
+}
+
+/// Frames, and where to go on.
+pub(super) struct Frames(Changes);
+
+impl IntoResponse for Frames {
+    fn into_response(self) -> Response {
+        let Changes { frames, cursor, .. } = self.0;
+        let mut response = Part(frames).into_response();
+        if let Ok(cursor) = HeaderValue::try_from(cursor) {
+            response.headers_mut().insert(CURSOR_HEADER, cursor);
         }
         response
     }
 }
 
-impl Answer for Bytes {
+impl Answer for Frames {
     fn describe(operation: &mut Operation<'_>) {
         let cursor = json!({
-            "description": "Of changes: the cursor of the next call.", "schema": { "type": "string", "maxLength": 128 },
+            "description": "The cursor of the next call.", "schema": { "type": "string", "maxLength": MAX_CURSOR_BYTES },
         });
-        operation.answers_bytes(200, "The bytes, as `portcullis_model::feed` has them.");
+        operation.answers_bytes(200, "Frames, in the order in which they are to be applied.");
         operation.answers_with(CURSOR_HEADER, &cursor);
         operation.refuses(&[400, 422, 503]);
     }

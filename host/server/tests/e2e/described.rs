@@ -76,6 +76,9 @@ impl Described {
             return;
         };
         assert_eq!(answer.field("content-type"), Some(media.as_str()), "{what}");
+        if media == "application/octet-stream" {
+            return;
+        }
         if let Err(fault) = self.fits(&content["schema"], &answer.json()) {
             panic!("{fault}: {what}");
         }
