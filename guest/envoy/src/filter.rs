@@ -19,6 +19,11 @@ use crate::worker::{Worker, now};
 /// The most bytes of a body that are copied out of the proxy at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// Where the proxy's access log finds the id of the decision: `%FILTER_STATE(wasm.portcullis.decision:PLAIN)%`.
+const NOTED_DECISION: &str = "portcullis.decision";
+/// The same of the reason of a denial.
+const NOTED_REASON: &str = "portcullis.reason";
+
 /// A request on its way.
 pub struct Filter {
     worker: Option<Rc<Worker>>,
@@ -136,13 +141,16 @@ impl Filter {
             // What must not go on may be in the request still.
             return self.deny(worker, Cause::Host(HostFault::BadAnswer), packed);
         }
-        let _ = decide::record(worker, host::unix_ms(), None, packed);
+        let id = decide::record(worker, host::unix_ms(), None, packed);
+        host::note(NOTED_DECISION, &id.text());
         self.progress = Progress::Passed;
         Action::Continue
     }
 
     fn deny(&mut self, worker: &Worker, cause: Cause, details: &[u8]) -> Action {
         let id = decide::record(worker, host::unix_ms(), Some(cause), details);
+        host::note(NOTED_DECISION, &id.text());
+        host::note(NOTED_REASON, cause.name().as_bytes());
         self.respond(&decide::refusal(cause, id, details))
     }
 
