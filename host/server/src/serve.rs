@@ -252,7 +252,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         },
     })?;
     let refusals = Arc::new(Refusals::new());
-    let nodes = Nodes::new();
+    let nodes = Nodes::new(None);
     tokio::spawn(nodes.clone().follow(control.enforced()));
     let admin = Arc::new(Admin::new(admin::Wiring {
         control: Arc::clone(&control),
