@@ -112,9 +112,7 @@ impl World {
 
     /// One whose folder has what the settings ask for.
     pub(crate) fn prepared(settings: Settings<'_>, prepare: impl FnOnce(&Site)) -> World {
-        let mut site = Site::without_key(settings);
-        prepare(&site);
-        site.admin_key = site.recover();
+        let site = Site::prepared(settings, prepare);
         let server = site.start().ready();
         let world = World { server, echo: Echo::start(), site };
         furnish(&world.admin(), world.echo.address);
