@@ -76,6 +76,9 @@ impl Dialect {
     ];
 }
 
+/// Records a decision, why it is no allow and its packed details, and leads to its id.
+pub type Record = Box<dyn Fn(Option<Cause>, &[u8]) -> String + Send + Sync>;
+
 /// What decides, and what is told of it. Listeners of one process share it.
 pub struct Wiring {
     /// What decides.
@@ -86,8 +89,8 @@ pub struct Wiring {
     pub replays: Arc<Replays>,
     /// Whether what the facts name may be reached through a proxy. What may not looks like no service at all.
     pub serves: Box<dyn Fn(&Facts<'_>) -> bool + Send + Sync>,
-    /// Records a decision, why it is no allow and its packed details, and leads to its id. The answer waits for it.
-    pub record: Box<dyn Fn(Option<Cause>, &[u8]) -> String + Send + Sync>,
+    /// Where decisions are recorded. The answer waits for it.
+    pub record: Record,
     /// Told what is counted.
     pub note: Box<dyn Fn(Note) + Send + Sync>,
 }
