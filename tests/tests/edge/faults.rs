@@ -16,7 +16,7 @@ fn a_policy_comes_by_feed_and_follows_its_changes() -> Result<()> {
     edge.until(&key(1), 200, "")?;
     assert_eq!(edge.ask("another")?.0, 401);
     host.change(|source| source.credentials[1] = credential(1, "revoked"))?;
-    edge.until(&key(1), 401, "unauthenticated")?;
+    edge.until(&key(1), 401, "unauthorized")?;
     host.until_enforced(1)?;
     assert_eq!(edge.ask(&key(2))?.0, 200);
     Ok(())
@@ -27,12 +27,12 @@ fn until_there_is_a_policy_everything_is_denied() -> Result<()> {
     let host = Host::start(source(7, 3, 3600))?;
     host.spoil(Spoiled::Status(503), usize::MAX);
     let mut edge = Edge::start(host.port(), 1)?;
-    edge.until(&key(1), 503, "policy-missing")?;
+    edge.until(&key(1), 503, "unavailable")?;
     host.spoil(Spoiled::Status(503), 0);
     edge.until(&key(1), 200, "")?;
     host.spoil(Spoiled::Status(503), usize::MAX);
     edge.envoy.restart()?;
-    edge.until(&key(1), 503, "policy-missing")?;
+    edge.until(&key(1), 503, "unavailable")?;
     host.spoil(Spoiled::Status(503), 0);
     edge.until(&key(1), 200, "")?;
     Ok(())
@@ -42,7 +42,7 @@ fn until_there_is_a_policy_everything_is_denied() -> Result<()> {
 fn a_key_that_is_not_accepted_is_told_once() -> Result<()> {
     let host = Host::start(source(7, 3, 3600))?;
     let mut edge = Edge::with(portcullis_tests::module::filter()?, host.port(), 1, Vec::new(), "wrong")?;
-    edge.until(&key(1), 503, "policy-missing")?;
+    edge.until(&key(1), 503, "unavailable")?;
     edge.envoy.until_logged("the key of the feed `edge` is not accepted")?;
     assert_eq!(edge.logged("wrong"), 0, "{}", edge.envoy.log());
     Ok(())
@@ -84,7 +84,7 @@ fn any_fault_of_changes_takes_a_new_base_while_the_old_policy_decides() -> Resul
         let state = if number % 2 == 0 { "revoked" } else { "active" };
         host.change(|source| source.credentials[1] = credential(1, state))?;
         host.until_enforced(INSTANCES)?;
-        edge.until(&key(1), if number % 2 == 0 { 401 } else { 200 }, if number % 2 == 0 { "unauthenticated" } else { "" })?;
+        edge.until(&key(1), if number % 2 == 0 { 401 } else { 200 }, if number % 2 == 0 { "unauthorized" } else { "" })?;
         assert!(host.bases_asked() > before, "fault {number}");
     }
     Ok(())
