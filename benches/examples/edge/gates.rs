@@ -1,6 +1,7 @@
 //! What is compared, and how each is set up in Envoy.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +11,12 @@ use base64ct::{Base64, Encoding as _};
 use portcullis_benches::{key, source};
 use portcullis_model::policy::build;
 use portcullis_model::source::{Source, TokenAlgorithm, TokenKeyMaterial};
-use portcullis_tests::envoy::{Config, Envoy};
+use portcullis_tests::envoy::{Config, Envoy, cpu_time};
 use portcullis_tests::minter::Minter;
 use portcullis_tests::module;
 use serde_json::{Value, json};
+
+use crate::service::Service;
 
 /// How many different credentials are asked with, at most.
 const ASKED: usize = 10_000;
@@ -37,12 +40,22 @@ pub(crate) enum Gate {
     Hash,
     /// Our filter: a key is known, in force, and may call this endpoint from this address.
     Filter,
+    /// Our authorization service, over gRPC.
+    Service,
 }
 
 impl Gate {
     /// All, in the order of a round.
-    pub(crate) const ALL: [Gate; 7] =
-        [Gate::None, Gate::ApiKeyAuth, Gate::Rbac, Gate::RbacOfKeys, Gate::JwtAuthn, Gate::Hash, Gate::Filter];
+    pub(crate) const ALL: [Gate; 8] = [
+        Gate::None,
+        Gate::ApiKeyAuth,
+        Gate::Rbac,
+        Gate::RbacOfKeys,
+        Gate::JwtAuthn,
+        Gate::Hash,
+        Gate::Filter,
+        Gate::Service,
+    ];
 
     /// What people read.
     pub(crate) fn name(self) -> &'static str {
@@ -54,6 +67,7 @@ impl Gate {
             Gate::JwtAuthn => "jwt_authn, cached",
             Gate::Hash => "Wasm: hashes one header",
             Gate::Filter => "Wasm: Portcullis",
+            Gate::Service => "ext_authz, gRPC: Portcullis",
         }
     }
 }
@@ -68,6 +82,7 @@ pub(crate) struct Installation {
 /// An Envoy with a gate.
 pub(crate) struct Running {
     envoy: Envoy,
+    service: Option<(Service, tempfile::NamedTempFile)>,
     requests: PathBuf,
 }
 
@@ -81,7 +96,8 @@ impl Running {
     }
 
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        self.envoy.cpu_time()
+        let service = self.service.as_ref().map_or(Ok(Duration::ZERO), |(service, _)| cpu_time(service.id()))?;
+        Ok(self.envoy.cpu_time()? + service)
     }
 
     /// The memory of Envoy, after all rounds.
@@ -112,11 +128,14 @@ impl Installation {
 
     /// Starts an Envoy with one worker and that gate.
     pub(crate) fn start(&self, gate: Gate) -> Result<Running> {
+        let mut service = None;
         let filter = match gate {
             Gate::None => None,
             Gate::ApiKeyAuth => Some(self.api_key_auth()),
             Gate::Rbac => {
-                Some(rbac(json!({ "edge": allow(addresses(&self.source.tenants[0].endpoints[0].ip_ranges)) })))
+                let settings = self.source.tenants.first().and_then(|tenant| tenant.endpoints.first());
+                let ranges = settings.map(|settings| settings.ip_ranges.as_slice()).unwrap_or_default();
+                Some(rbac(json!({ "edge": allow(addresses(ranges)) })))
             }
             Gate::RbacOfKeys => Some(self.rbac_of_keys()),
             Gate::JwtAuthn => Some(self.jwt_authn()?),
@@ -125,8 +144,15 @@ impl Installation {
                 let policy = Base64::encode_string(&build(&self.source)?);
                 Some(wasm(&module::filter()?, &json!({ "policy_base64": policy }).to_string()))
             }
+            Gate::Service => {
+                let mut policy = tempfile::NamedTempFile::new()?;
+                policy.write_all(&build(&self.source)?)?;
+                service = Some((Service::start(policy.path())?, policy));
+                Some(ext_authz())
+            }
         };
-        let text = configuration(filter.into_iter().collect());
+        let clusters = service.iter().map(|(service, _)| cluster(service.address)).collect();
+        let text = configuration(filter.into_iter().collect(), clusters);
         let envoy = Envoy::start(Config { text, workers: 1, environment: Vec::new() })?;
         let step = self.keys.len().div_ceil(ASKED);
         let asked = self.keys.iter().enumerate().step_by(step);
@@ -134,13 +160,17 @@ impl Installation {
             Gate::JwtAuthn => {
                 asked.map(|(number, _)| format!("Authorization: Bearer {}", self.token(number))).collect()
             }
-            Gate::None | Gate::ApiKeyAuth | Gate::Rbac | Gate::RbacOfKeys | Gate::Hash | Gate::Filter => {
-                asked.map(|(_, key)| format!("X-API-Key: {key}")).collect()
-            }
+            Gate::None
+            | Gate::ApiKeyAuth
+            | Gate::Rbac
+            | Gate::RbacOfKeys
+            | Gate::Hash
+            | Gate::Filter
+            | Gate::Service => asked.map(|(_, key)| format!("X-API-Key: {key}")).collect(),
         };
         let requests = envoy.folder().join("requests");
         fs::write(&requests, fields.join("\n"))?;
-        Ok(Running { envoy, requests })
+        Ok(Running { envoy, service, requests })
     }
 
     fn api_key_auth(&self) -> Value {
@@ -215,12 +245,36 @@ fn wasm(module: &Path, configuration: &str) -> Value {
     filter("filters.http.wasm.v3.Wasm", config)
 }
 
+fn ext_authz() -> Value {
+    let config = json!({
+        "transport_api_version": "V3",
+        "grpc_service": { "envoy_grpc": { "cluster_name": "service" }, "timeout": "5s" },
+        "encode_raw_headers": true,
+    });
+    filter("filters.http.ext_authz.v3.ExtAuthz", config)
+}
+
+fn cluster(address: SocketAddr) -> Value {
+    let address = json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } });
+    json!({
+        "name": "service",
+        "type": "STATIC",
+        "load_assignment": { "cluster_name": "service", "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }] },
+        "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http2_protocol_options": {} },
+        } },
+    })
+}
+
 fn filter(kind: &str, mut config: Value) -> Value {
-    config["@type"] = format!("type.googleapis.com/envoy.extensions.{kind}").into();
+    if let Some(fields) = config.as_object_mut() {
+        fields.insert("@type".to_owned(), format!("type.googleapis.com/envoy.extensions.{kind}").into());
+    }
     json!({ "name": "gate", "typed_config": config })
 }
 
-fn configuration(mut filters: Vec<Value>) -> String {
+fn configuration(mut filters: Vec<Value>, clusters: Vec<Value>) -> String {
     filters.push(filter("filters.http.router.v3.Router", json!({})));
     let body = "x".repeat(100);
     let route =
@@ -237,7 +291,8 @@ fn configuration(mut filters: Vec<Value>) -> String {
         "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } },
         "filter_chains": [{ "filters": [{ "name": "http", "typed_config": manager }] }],
     });
-    json!({ "node": { "id": "edge", "cluster": "edge" }, "static_resources": { "listeners": [listener] } }).to_string()
+    let resources = json!({ "listeners": [listener], "clusters": clusters });
+    json!({ "node": { "id": "edge", "cluster": "edge" }, "static_resources": resources }).to_string()
 }
 
 /// The filter that only hashes, built as ours is.

@@ -13,6 +13,7 @@
 mod gates;
 mod load;
 mod report;
+mod service;
 
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ use report::Results;
 const SIZES: [usize; 3] = [10, 1_000, 100_000];
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == service::ARGUMENT).is_some() {
+        return service::serve(arguments.next().context("the policy's file is named")?.as_ref());
+    }
     let mut number = |usual: u64| arguments.next().map_or(Ok(usual), |text| text.parse());
     let (rounds, length) = (number(10)?, Duration::from_secs(number(2)?));
     let mut results = Results::default();

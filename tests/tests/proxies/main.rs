@@ -4,7 +4,11 @@
 //! Where a proxy rewrites or refuses a request before the gate sees it, the case is in `tests/conformance/proxies.json`, with
 //! what the proxy does, why, and what is expected instead. An entry that is not true any more fails.
 
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod authz;
 mod differences;
+mod ext_authz;
 mod filter;
 mod listeners;
 mod outcome;
