@@ -204,6 +204,9 @@ fn launch(config: &Config, folder: &Path) -> Result<(Process, SocketAddr)> {
     command.args([
         "--use-dynamic-base-id",
         "--disable-hot-restart",
+        // What a new configuration replaces is gone soon.
+        "--drain-time-s",
+        "1",
         "--log-level",
         "warning",
         "--component-log-level",

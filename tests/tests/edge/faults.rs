@@ -1,9 +1,15 @@
 //! Whatever the host does, nothing is let through that its policy denies, and valid traffic goes on.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context as _, Result};
 use portcullis_model::feed::{Told, batch};
 
-use crate::host::{Host, Spoiled};
+use portcullis_model::time::UnixTime;
+use portcullis_tests::clock::Clock;
+use wasmparser::{ExternalKind, Parser, Payload};
+
+use crate::host::{Host, KEY, Spoiled, now};
 use crate::world::{Edge, credential, key, source};
 
 /// The worker of an Envoy that has one, and its main thread.
@@ -84,7 +90,11 @@ fn any_fault_of_changes_takes_a_new_base_while_the_old_policy_decides() -> Resul
         let state = if number % 2 == 0 { "revoked" } else { "active" };
         host.change(|source| source.credentials[1] = credential(1, state))?;
         host.until_enforced(INSTANCES)?;
-        edge.until(&key(1), if number % 2 == 0 { 401 } else { 200 }, if number % 2 == 0 { "unauthorized" } else { "" })?;
+        edge.until(
+            &key(1),
+            if number % 2 == 0 { 401 } else { 200 },
+            if number % 2 == 0 { "unauthorized" } else { "" },
+        )?;
         assert!(host.bases_asked() > before, "fault {number}");
     }
     Ok(())
@@ -127,5 +137,87 @@ fn decisions_come_back_and_each_once() -> Result<()> {
     }
     assert!(told.iter().any(|(_, reason)| *reason == 0), "{told:?}");
     assert!(told.is_sorted_by(|one, other| one.0 < other.0), "{told:?}");
+    Ok(())
+}
+
+fn later(time: UnixTime, secs: u64) -> UnixTime {
+    UnixTime::from_secs(time.as_secs() + secs).unwrap()
+}
+
+#[test]
+fn a_policy_that_nobody_confirms_denies_once_it_is_too_old() -> Result<()> {
+    let host = Host::start(source(7, 3, 60))?;
+    let (start, clock) = (now(), Clock::new(now())?);
+    host.set_time(start);
+    let module = portcullis_tests::module::filter()?;
+    let edge = Edge::with(module, host.port(), 1, clock.environment(), KEY)?;
+    edge.until(&key(1), 200, "")?;
+    // The host is gone, and time goes by.
+    host.spoil(Spoiled::Status(503), usize::MAX);
+    clock.set(later(start, 60))?;
+    assert_eq!(edge.ask(&key(1))?.0, 200, "inside its bound");
+    clock.set(later(start, 61))?;
+    edge.until(&key(1), 503, "unavailable")?;
+    // The clock jumps back, farther than the skew.
+    clock.set(UnixTime::from_secs(start.as_secs() - 301).context("a time")?)?;
+    edge.until(&key(1), 503, "unavailable")?;
+    clock.set(later(start, 1))?;
+    edge.until(&key(1), 200, "")?;
+    // The host is there again, at a time that is far ahead.
+    clock.set(later(start, 100_000))?;
+    edge.until(&key(1), 503, "unavailable")?;
+    host.set_time(later(start, 100_000));
+    host.spoil(Spoiled::Status(503), 0);
+    edge.until(&key(1), 200, "")?;
+    Ok(())
+}
+
+/// The module, with a trap in place of what begins a request.
+fn with_a_trap(module: &[u8]) -> Result<Vec<u8>> {
+    let (mut imported, mut function, mut bodies) = (0, None, Vec::new());
+    for payload in Parser::new(0).parse_all(module) {
+        match payload? {
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    imported += u32::from(matches!(import?.ty, wasmparser::TypeRef::Func(_)));
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    let export = export?;
+                    if export.name == "proxy_on_request_headers" && export.kind == ExternalKind::Func {
+                        function = Some(export.index);
+                    }
+                }
+            }
+            Payload::CodeSectionEntry(body) => bodies.push(body.range()),
+            _ => {}
+        }
+    }
+    let function = function.context("it takes requests")? - imported;
+    let body = bodies[function as usize].clone();
+    let mut trapping = module.to_vec();
+    // No locals, `unreachable`, `nop` up to the end.
+    trapping[body.clone()].fill(1);
+    trapping[body.start] = 0;
+    trapping[body.start + 1] = 0;
+    trapping[body.end - 1] = 0x0b;
+    Ok(trapping)
+}
+
+#[test]
+fn a_filter_that_traps_lets_nothing_through() -> Result<()> {
+    let host = Host::start(source(7, 3, 3600))?;
+    let folder = tempfile::tempdir()?;
+    let module = folder.path().join("trapping.wasm");
+    fs::write(&module, with_a_trap(&fs::read(portcullis_tests::module::filter()?)?)?)?;
+    let edge = Edge::with(module, host.port(), 1, Vec::new(), KEY)?;
+    host.until_enforced(INSTANCES)?;
+    for number in 0..5 {
+        for key in [key(number), "another".to_owned()] {
+            let told = edge.ask(&key);
+            assert!(!matches!(told, Ok((200, _))), "{told:?}");
+        }
+    }
     Ok(())
 }

@@ -14,7 +14,7 @@ use portcullis_tests::wire::{Answer, Received, Server};
 use sha2::{Digest as _, Sha256};
 
 /// How long a worker may take to do what is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The credential that workers must show.
 pub(crate) const KEY: &str = "ptc_feed0000_a-key-that-tests-alone-know-of";
 
@@ -56,6 +56,8 @@ struct State {
     enforced: BTreeMap<String, Option<u64>>,
     bases_asked: usize,
     batches: Vec<Vec<u8>>,
+    /// How many polls wait here.
+    polls: usize,
 }
 
 impl Host {
@@ -73,6 +75,7 @@ impl Host {
             enforced: BTreeMap::new(),
             bases_asked: 0,
             batches: Vec::new(),
+            polls: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let served = Arc::clone(&shared);
@@ -81,10 +84,6 @@ impl Host {
 
     pub(crate) fn port(&self) -> u16 {
         self.server.address.port()
-    }
-
-    pub(crate) fn revision(&self) -> u64 {
-        self.shared.lock().source.revision.0
     }
 
     /// Changes the policy.
@@ -144,9 +143,25 @@ impl Host {
         self.shared.lock().enforced.len()
     }
 
+    pub(crate) fn until_workers(&self, count: usize) -> Result<()> {
+        self.until("new workers call", |state| {
+            let newest = Some(state.source.revision.0);
+            state.enforced.values().filter(|enforced| **enforced == newest).count() >= count
+        })
+    }
+
+    pub(crate) fn base_bytes(&self) -> usize {
+        self.shared.lock().base.len()
+    }
+
     /// How often a base was asked for.
     pub(crate) fn bases_asked(&self) -> usize {
         self.shared.lock().bases_asked
+    }
+
+    /// Waits until no more than so many workers poll.
+    pub(crate) fn until_polled_by(&self, workers: usize) -> Result<()> {
+        self.until("workers that are gone stop polling", |state| state.polls <= workers)
     }
 
     fn until(&self, what: &str, is: impl Fn(&State) -> bool) -> Result<()> {
@@ -216,6 +231,7 @@ impl Shared {
         let from: u64 = find("cursor")?.strip_prefix('r')?.parse().ok()?;
         let until = Instant::now() + Duration::from_secs(find("wait")?.parse().ok()?);
         let is_of_changes = |spoiled: &Spoiled| matches!(spoiled, Spoiled::Changes(_) | Spoiled::CutChanges);
+        state.polls += 1;
         let spoiled = loop {
             if let Some(spoiled) = state.spoils(is_of_changes) {
                 break Some(spoiled);
@@ -226,6 +242,7 @@ impl Shared {
             }
             state = self.wait(state, left);
         };
+        state.polls -= 1;
         let mut body = Vec::new();
         let mut at = from;
         while let Some(delta) = state.deltas.get(&at) {

@@ -4,4 +4,6 @@
 
 mod faults;
 mod host;
+mod memory;
+mod real;
 mod world;

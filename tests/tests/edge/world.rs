@@ -55,11 +55,11 @@ pub(crate) fn source(revision: u64, keys: usize, max_staleness_s: u64) -> Source
 }
 
 /// The plugin's configuration.
-pub(crate) fn plugin(node: &str) -> Value {
+pub(crate) fn plugin(node: &str, authority: &str) -> Value {
     json!({
         "service": "shop",
         "node": node,
-        "feed": { "name": "edge", "cluster": "portcullis", "authority": "portcullis.internal", "key_env": KEY_VARIABLE },
+        "feed": { "name": "edge", "cluster": "portcullis", "authority": authority, "key_env": KEY_VARIABLE },
     })
 }
 
@@ -143,7 +143,7 @@ impl Edge {
         let folder = tempfile::tempdir()?;
         environment.push((KEY_VARIABLE.to_owned(), key.to_owned()));
         let listeners = folder.path().join("listeners.json");
-        write_listeners(&listeners, &listener(&module, &plugin("edge-1")))?;
+        write_listeners(&listeners, &listener(&module, &plugin("edge-1", "localhost")))?;
         let text = json!({
             "node": { "id": "tests", "cluster": "tests" },
             "static_resources": { "clusters": [cluster(port)] },
@@ -157,6 +157,24 @@ impl Edge {
     /// Gives the plugin another configuration, as a control plane does.
     pub(crate) fn configure(&self, plugin: &Value) -> Result<()> {
         write_listeners(&self.folder.path().join("listeners.json"), &listener(&self.module, plugin))
+    }
+
+    /// Waits until Envoy has taken so many configurations after the first one.
+    pub(crate) fn until_configured(&self, count: usize) -> Result<()> {
+        let begun = Instant::now();
+        let stats = ["listener_manager.listener_modified", "listener_manager.listener_in_place_updated"];
+        loop {
+            let taken = stats.iter().map(|stat| self.envoy.stat(stat)).sum::<Result<u64>>()?;
+            let draining = self.envoy.stat("listener_manager.total_listeners_draining")?
+                + self.envoy.stat("listener_manager.total_filter_chains_draining")?;
+            if taken >= u64::try_from(count)? && draining == 0 {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("{taken} configurations of {count} are in force:\n{}", self.envoy.last_words());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn address(&self) -> Result<SocketAddr> {
