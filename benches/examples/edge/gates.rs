@@ -46,8 +46,16 @@ pub(crate) enum Gate {
 
 impl Gate {
     /// All, in the order of a round.
-    pub(crate) const ALL: [Gate; 8] =
-        [Gate::None, Gate::ApiKeyAuth, Gate::Rbac, Gate::RbacOfKeys, Gate::JwtAuthn, Gate::Hash, Gate::Filter, Gate::Service];
+    pub(crate) const ALL: [Gate; 8] = [
+        Gate::None,
+        Gate::ApiKeyAuth,
+        Gate::Rbac,
+        Gate::RbacOfKeys,
+        Gate::JwtAuthn,
+        Gate::Hash,
+        Gate::Filter,
+        Gate::Service,
+    ];
 
     /// What people read.
     pub(crate) fn name(self) -> &'static str {
@@ -152,9 +160,13 @@ impl Installation {
             Gate::JwtAuthn => {
                 asked.map(|(number, _)| format!("Authorization: Bearer {}", self.token(number))).collect()
             }
-            Gate::None | Gate::ApiKeyAuth | Gate::Rbac | Gate::RbacOfKeys | Gate::Hash | Gate::Filter | Gate::Service => {
-                asked.map(|(_, key)| format!("X-API-Key: {key}")).collect()
-            }
+            Gate::None
+            | Gate::ApiKeyAuth
+            | Gate::Rbac
+            | Gate::RbacOfKeys
+            | Gate::Hash
+            | Gate::Filter
+            | Gate::Service => asked.map(|(_, key)| format!("X-API-Key: {key}")).collect(),
         };
         let requests = envoy.folder().join("requests");
         fs::write(&requests, fields.join("\n"))?;
