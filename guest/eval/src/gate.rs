@@ -219,6 +219,12 @@ impl Gate {
         self.confirmed = self.confirmed.max(Some(at));
     }
 
+    /// Takes note that the policy is current at `at` and no longer known to have been at any other time: of a policy that is kept
+    /// by whoever asks, so that there is nobody to confirm it, and a clock that was wrong once does not matter any more.
+    pub fn confirm_anew(&mut self, at: UnixTime) {
+        self.confirmed = Some(at);
+    }
+
     /// What is loaded.
     #[must_use]
     pub fn describe(&self) -> Description {

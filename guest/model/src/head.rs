@@ -30,6 +30,10 @@ pub const MAX_HEADERS: usize = 128;
 /// The longest request target (path and query) in bytes.
 pub const MAX_TARGET_BYTES: usize = 8 * 1024;
 
+/// Names that CGI and its descendants take for the fields that frame a body. A request that has one is refused before the gate
+/// sees it, as [`Reason::HeaderUnderscore`](crate::verdict::Reason::HeaderUnderscore).
+pub const DISGUISED_FRAMING: [&str; 2] = ["content_length", "transfer_encoding"];
+
 const FORMAT: u8 = 1;
 const FLAG_SECURE: u8 = 1;
 const FLAG_AUTHORITY: u8 = 2;

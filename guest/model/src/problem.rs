@@ -6,6 +6,29 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// The field that names the decision, for a caller who asks an administrator about it.
 pub const DECISION_HEADER: &str = "x-portcullis-decision";
 
+/// The reason phrase of every status that a denial has.
+#[must_use]
+pub fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        408 => "Request Timeout",
+        413 => "Payload Too Large",
+        414 => "URI Too Long",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Error",
+    }
+}
+
+/// Whether a denial with that status ends the connection: a head that could be read in two ways may have ended elsewhere for
+/// somebody else (RFC 9112 section 6.3).
+#[must_use]
+pub fn ends_connection(status: u16) -> bool {
+    matches!(status, 400 | 414 | 431)
+}
+
 /// The document for a status, its title (the reason phrase), a public code, and the id of the decision. All of them are of a
 /// closed list and need no escaping.
 ///

@@ -4,10 +4,12 @@
 //! build` reads, what the corpus is written in and what a host compiles from its store. It holds digests, never keys.
 
 mod delta;
+mod projection;
 mod proof;
 
 pub(crate) use delta::routes;
 pub use delta::{Delta, Removed, Route, RouteTarget};
+pub use projection::{KeptTenants, Projected, Projection, Replaced};
 pub use proof::{CanonicalForm, SignatureHash, SignatureProfile, TokenAlgorithm, TokenKey, TokenKeyMaterial};
 
 use std::fmt;

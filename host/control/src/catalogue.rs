@@ -21,11 +21,24 @@ struct AdminEndpoint {
     paths: &'static [&'static str],
 }
 
+/// The endpoint by which workers in proxies get their part of the policy. Its paths name the feed as an application, so that
+/// the gate itself keeps a key that is confined to one feed from the others.
+const FEED: AdminEndpoint = AdminEndpoint {
+    id: "feed",
+    name: "Reading of a feed",
+    paths: &[
+        "/v1/feeds/{application}/base",
+        "/v1/feeds/{application}/base/{base}/{part}",
+        "/v1/feeds/{application}/changes",
+        "/v1/feeds/{application}/decisions",
+    ],
+};
+
 /// The endpoint of the admin API that turns a code into a session, and the one for a person's own matters.
 pub(crate) const ENROLMENT: &str = "enrolment";
 pub(crate) const OWN: &str = "me";
 
-const ADMIN_ENDPOINTS: [AdminEndpoint; 21] = [
+const ADMIN_ENDPOINTS: [AdminEndpoint; 23] = [
     AdminEndpoint { id: "self", name: "The caller", paths: &["/v1/self"] },
     AdminEndpoint { id: ENROLMENT, name: "Signing in", paths: &["/v1/me/session"] },
     AdminEndpoint {
@@ -54,6 +67,8 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 21] = [
             "/v1/services/{service}/endpoints/{endpoint}",
         ],
     },
+    AdminEndpoint { id: "feeds", name: "Feeds", paths: &["/v1/feeds", "/v1/feeds/{feed}"] },
+    AdminEndpoint { id: "nodes", name: "Nodes", paths: &["/v1/nodes"] },
     AdminEndpoint { id: "tenants", name: "Tenants", paths: &["/v1/tenants", "/v1/tenants/{tenant}"] },
     AdminEndpoint {
         id: "settings",
@@ -173,11 +188,16 @@ const ADMIN_ENDPOINTS: [AdminEndpoint; 21] = [
 pub fn admin_service() -> Option<Service> {
     let changing = [Method::Post, Method::Put, Method::Patch, Method::Delete];
     let methods = changing.into_iter().fold(Methods::NONE, Methods::with);
-    let mut endpoints = Vec::with_capacity(2 * ADMIN_ENDPOINTS.len());
-    for AdminEndpoint { id, name, paths } in ADMIN_ENDPOINTS {
-        endpoints.push(endpoint(id, name, methods, paths)?);
+    let mut endpoints = Vec::with_capacity(2 * ADMIN_ENDPOINTS.len() + 2);
+    for (AdminEndpoint { id, name, paths }, per_application) in
+        ADMIN_ENDPOINTS.iter().map(|of| (of, false)).chain([(&FEED, true)])
+    {
         let read = Methods::NONE.with(Method::Get);
-        endpoints.push(endpoint(&format!("{id}.read"), &format!("{name} (read)"), read, paths)?);
+        let both = [
+            endpoint(id, name, methods, paths)?,
+            endpoint(&format!("{id}.read"), &format!("{name} (read)"), read, paths)?,
+        ];
+        endpoints.extend(both.map(|endpoint| Endpoint { per_application, ..endpoint }));
     }
     Some(Service {
         id: ADMIN_SERVICE.parse().ok()?,
@@ -330,7 +350,7 @@ mod tests {
             });
         }
         policy::build(&source).unwrap();
-        assert_eq!(admin_endpoints().len(), 38);
+        assert_eq!(admin_endpoints().len(), 44);
         assert_eq!(source.services[1].endpoints.len(), 15, "REQUIREMENTS A8 lists fifteen");
     }
 }

@@ -22,6 +22,7 @@ use crate::command::{Command, Needs, NewTenant, Order};
 use crate::compile::{self, Catalogue};
 use crate::error::{CommandError, Failed, Refused};
 use crate::error_log::ErrorLogRules;
+use crate::feed::{self, InForce};
 use crate::import::Imported;
 use crate::signers::Signers;
 use crate::{Control, Deliveries, idempotency, plan};
@@ -299,6 +300,7 @@ impl Control {
             Err(LoadError::Invalid(what)) => return Err(Refused::field("", what).into()),
             Err(error) => return Err(Failed::Gate(error).into()),
         }
+        let replaced = self.replaced_by(&delta, &writes).await?;
         // INVARIANT (keys-before-names): the gate has the day keys of a signer before the policy names it.
         let added = self.add_signers(&lane.signers.new_in(&writes)).await?;
         let change = Change { from, to, at, writes, audit, remember };
@@ -321,6 +323,8 @@ impl Control {
             }
         }
         self.remove_signers(&freed, added).await;
+        let in_force = InForce { delta, replaced, bytes: bytes.len() };
+        self.feeds.hub.push(in_force, &change.writes, || lane.catalogue.in_force().collect());
         if goes_elsewhere {
             (self.deliver)(&lane.deliveries);
         }
@@ -369,6 +373,7 @@ impl Control {
         self.tokens.read(&self.store, &self.sealer).await?;
         self.error_log.send_replace(ErrorLogRules::read(&self.store, &lane.catalogue).await?);
         self.load().await?;
+        feed::reset(&self.feeds.hub, &self.store, lane).await?;
         (self.deliver)(&lane.deliveries);
         self.enforced.send_replace(lane.revision.0);
         Ok(())

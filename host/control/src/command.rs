@@ -72,6 +72,12 @@ pub enum Command {
     CreateApplication(Id, NewApplication),
     /// Remove an application that no active key is confined to.
     RemoveApplication(Id, Id),
+    /// Make a feed, and the application of the system tenant to which its keys are confined.
+    CreateFeed(NewFeed),
+    /// Change the services of a feed.
+    EditFeed(Id, FeedEdit),
+    /// Remove a feed that no active key is confined to, with its application. Its workers decide nothing then.
+    DeleteFeed(Id, Confirmation),
     /// Make a user.
     CreateUser(Id, NewUser),
     /// Change a user.
@@ -262,6 +268,22 @@ pub struct NewApplication {
     pub name: String,
 }
 
+/// A feed to be made.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewFeed {
+    /// Its id, as it stands in paths.
+    pub id: Id,
+    /// The services of which it has the policy.
+    pub services: Vec<Id>,
+}
+
+/// What changes of a feed.
+#[derive(Clone, PartialEq, Debug, Default)]
+#[expect(missing_docs, reason = "as the fields of `NewFeed`")]
+pub struct FeedEdit {
+    pub services: Option<Vec<Id>>,
+}
+
 /// A user to be made.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewUser {
@@ -404,6 +426,9 @@ impl Command {
             | Command::RemoveEndpoint(..)
             | Command::CreateTenant(_)
             | Command::EditTenant(..)
+            | Command::CreateFeed(_)
+            | Command::EditFeed(..)
+            | Command::DeleteFeed(..)
             | Command::RotateTokenKey(_)
             | Command::RetireTokenKey(..) => Needs::Superuser,
             Command::PutSettings(tenant, _)
@@ -459,6 +484,9 @@ impl Command {
             Command::RemoveGroup(..) => ("delete", "group"),
             Command::CreateApplication(..) => ("create", "application"),
             Command::RemoveApplication(..) => ("delete", "application"),
+            Command::CreateFeed(_) => ("create", "feed"),
+            Command::EditFeed(..) => ("edit", "feed"),
+            Command::DeleteFeed(..) => ("delete", "feed"),
             Command::CreateUser(..) => ("create", "user"),
             Command::EditUser(..) => ("edit", "user"),
             Command::RemoveUser(..) => ("delete", "user"),
@@ -503,6 +531,8 @@ impl Command {
                 id.to_string()
             }
             Command::CreateApplication(_, new) => new.id.to_string(),
+            Command::CreateFeed(new) => new.id.to_string(),
+            Command::EditFeed(id, _) | Command::DeleteFeed(id, _) => id.to_string(),
             Command::CreateUser(_, new) => new.id.to_string(),
             Command::EditUser(_, id, _) | Command::RemoveUser(_, id, _) | Command::Enrol(_, id) => id.to_string(),
             Command::CreateWorkspaceKey(..)

@@ -43,7 +43,7 @@ impl Catalogue {
     }
 
     /// The services as the gate has them: those that keep a prefix for Portcullis have a token endpoint.
-    fn in_force(&self) -> impl Iterator<Item = Service> {
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = Service> {
         self.services.values().map(|service| match self.reserved.get(&service.id) {
             Some(reserved) => token_endpoint::with(service.clone(), reserved),
             None => service.clone(),
@@ -92,6 +92,8 @@ impl Catalogue {
                 | Write::RemoveGroup { .. }
                 | Write::PutApplication(_)
                 | Write::RemoveApplication { .. }
+                | Write::PutFeed(_)
+                | Write::RemoveFeed(_)
                 | Write::PutUser(_)
                 | Write::RemoveUser { .. }
                 | Write::PutCredential(_)
@@ -266,6 +268,8 @@ pub(crate) async fn delta(
             Write::RemoveGroup { tenant, group } => delta.removed.groups.push((tenant.clone(), group.clone())),
             // Applications are in no delta: the gate compares ids with what the key lists.
             Write::PutApplication(_) | Write::RemoveApplication { .. } => {}
+            // A feed is a part of the policy and in none.
+            Write::PutFeed(_) | Write::RemoveFeed(_) => {}
             // The gate keeps no error log, and of a key that signs it has the public half, in the installation.
             Write::PutErrorLogSettings { .. } | Write::PutTokenKey(_) | Write::RemoveTokenKey(_) => {}
             Write::PutUser(record) => {

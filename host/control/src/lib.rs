@@ -11,6 +11,7 @@
 //! | [`change`] | the lane |
 //! | [`compile`] | records to policy |
 //! | [`view`] | reading |
+//! | [`feed`] | the policy cut down to some services, as workers in proxies get it |
 //! | [`error_log`], [`redact`] | failed calls: whose they are, and what is taken out of them |
 //! | [`recorded`] | decisions and uses of keys, as a tenant sees them |
 //! | [`import`] | keys of another system |
@@ -32,6 +33,7 @@ mod compile;
 mod delivery;
 mod error;
 mod error_log;
+mod feed;
 mod idempotency;
 mod import;
 mod leaked;
@@ -53,15 +55,20 @@ pub use audit::{AuditRetention, AuditVerification, CheckpointState, PublicKey, h
 pub use catalogue::{ADMIN_HOST, ADMIN_SERVICE, Preset, SYSTEM_TENANT, admin_endpoints, admin_service};
 pub use change::{Done, Issued, Repetition};
 pub use command::{
-    Caller, Command, Confirmation, GroupEdit, KeyRef, NewApplication, NewClient, NewGroup, NewManagementKey,
-    NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, RulesEdit, ServiceEdit, SettingsOf,
-    Takeover, TenantEdit, TenantKeyEdit, UserEdit, key_name,
+    Caller, Command, Confirmation, FeedEdit, GroupEdit, KeyRef, NewApplication, NewClient, NewFeed, NewGroup,
+    NewManagementKey, NewService, NewTenant, NewTenantKey, NewUser, NewWorkspaceKey, Order, Rotation, RulesEdit,
+    ServiceEdit, SettingsOf, Takeover, TenantEdit, TenantKeyEdit, UserEdit, key_name,
 };
 pub use error::{CommandError, Failed, FieldFault, Refused, StartError};
 pub use error_log::ErrorLogRules;
+pub use feed::{
+    BASE_KEPT, Changes, FeedBase, FeedError, MAX_BASES_BYTES, MAX_BASES_OF_FEED, MAX_FEED_CALLS, MAX_FEED_DELTA_BYTES,
+    MAX_FEED_DELTAS,
+};
 pub use idempotency::{Idempotency, IdempotencyKeyError, MAX_IDEMPOTENCY_KEY_BYTES, MAX_REMEMBERED, REMEMBERED_S};
 pub use import::{Existing, ImportKeys, ImportPair, Imported, ImportedKey, ImportedSecret, MAX_IMPORT};
 pub use master_key::{MasterKeyError, MasterKeySource};
+pub use plan::feeds::MAX_FEEDS;
 pub use plan::keys::MAX_OVERLAP_S;
 pub use plan::own::{CODE_S, SESSION_S};
 pub use plan::{KEY_NAME_CHARS, MAX_DESCRIPTION_CHARS, MAX_LIST, MAX_NAME_CHARS};
@@ -96,6 +103,7 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore, watch};
 
 use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
+use crate::feed::Feeds;
 use crate::idempotency::InProgress;
 use crate::seal::Sealer;
 use crate::sheets::Sheets;
@@ -136,6 +144,7 @@ pub struct Control {
     sheets: Mutex<Sheets>,
     seal: Seal,
     tokens: Tokens,
+    feeds: Feeds,
     witness: Witness,
     clock: fn() -> UnixTime,
     lane: Mutex<Lane>,
@@ -191,6 +200,7 @@ impl Control {
         deliver(&lane.deliveries);
         let error_log = watch::Sender::new(ErrorLogRules::read(&store, &lane.catalogue).await?);
         let tokens = Tokens::new(tokens, &store);
+        let feeds = Feeds::new(feed::hub(&store, &lane).await?);
         let control = Arc::new(Control {
             store,
             engine,
@@ -198,6 +208,7 @@ impl Control {
             sheets: Mutex::default(),
             seal,
             tokens,
+            feeds,
             witness,
             clock,
             enforced: watch::Sender::new(lane.revision.0),
@@ -222,6 +233,7 @@ impl Control {
     /// Tells the engine that the policy is current: this process alone writes to the store, and has applied all of it.
     pub fn confirm(&self) {
         self.engine.confirm((self.clock)());
+        self.feeds.prune();
     }
 
     /// Gives the engine a new base where it keeps many deltas. Requests go on meanwhile.

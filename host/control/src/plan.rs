@@ -2,6 +2,7 @@
 
 mod clients;
 mod error_log;
+pub(crate) mod feeds;
 mod import;
 pub(crate) mod keys;
 pub(crate) mod own;
@@ -68,6 +69,9 @@ pub(crate) async fn plan(
         Command::RemoveGroup(tenant, id) => people::remove_group(s, tenant, id).await,
         Command::CreateApplication(tenant, new) => tenants::create_application(s, tenant, new).await,
         Command::RemoveApplication(tenant, id) => tenants::remove_application(s, tenant, id).await,
+        Command::CreateFeed(new) => feeds::create(s, new).await,
+        Command::EditFeed(id, edit) => feeds::edit(s, id, edit).await,
+        Command::DeleteFeed(id, confirmation) => feeds::delete(s, id, *confirmation).await,
         Command::CreateUser(tenant, new) => people::create_user(s, tenant, new).await,
         Command::EditUser(tenant, id, edit) => people::edit_user(s, tenant, id, edit).await,
         Command::RemoveUser(tenant, id, confirmation) => people::remove_user(s, tenant, id, *confirmation).await,

@@ -7,10 +7,10 @@ use portcullis_model::answer::Details;
 use portcullis_model::id::Id;
 use portcullis_model::time::UnixTime;
 use portcullis_store::{
-    DecisionFilter, DecisionItem, DecisionRecord, MAX_PAGE, Page, SecretUse, SecretUsed, Store, StoreError, Which,
+    DecisionFilter, DecisionItem, DecisionRecord, Gap, MAX_PAGE, Page, SecretUse, SecretUsed, Store, StoreError, Which,
 };
 
-use crate::error::CommandError;
+use crate::error::{CommandError, Failed};
 use crate::view::found;
 use crate::{Control, SystemView, TenantView};
 
@@ -40,6 +40,20 @@ impl Control {
     /// Where the store does not take them; none of them is added then.
     pub async fn add_uses(&self, uses: &[SecretUse]) -> Result<(), StoreError> {
         self.store.add_uses(uses).await
+    }
+
+    /// Keeps decisions that a worker of a feed gives back, those that are not kept already, and gives these back.
+    ///
+    /// # Errors
+    /// Where the store does not take them; none of them is kept then.
+    pub async fn keep_fed_decisions(
+        &self,
+        feed: &Id,
+        worker: &str,
+        records: Vec<DecisionRecord>,
+        gaps: Vec<Gap>,
+    ) -> Result<Vec<DecisionRecord>, Failed> {
+        Ok(self.store.append_fed_decisions(format!("{feed}/{worker}"), records, gaps).await?)
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::MutexGuard;
 
 use crate::Control;
 use crate::error::Failed;
+use crate::feed::Hub;
 use crate::plan::keys::sealed_place;
 use crate::seal::{SealError, Sealer};
 
@@ -65,6 +66,7 @@ impl Control {
             if !sheets.days.contains(&day) {
                 self.make_sheet(day).await?;
                 sheets.days.insert(day);
+                self.feeds.hub.tell();
             }
         }
         let last = wanted((self.clock)()).collect::<BTreeSet<_>>();
@@ -74,6 +76,7 @@ impl Control {
 
     /// Derives a day's keys of every signer, a part of the sheet at a time.
     async fn make_sheet(&self, day: Day) -> Result<(), Failed> {
+        let holders = self.holders();
         let profiles: Arc<[SignatureProfile]> = self.store.installation().await?.record.signature_profiles.into();
         let part = u32::try_from(MAX_PART_KEYS).unwrap_or(u32::MAX);
         let mut first = 0;
@@ -81,12 +84,11 @@ impl Control {
             let signers = self.store.signers(first, part).await?;
             let Some(highest) = self.store.highest_slot().await? else {
                 // Without a signer there is a sheet all the same: the gate knows that the day has come.
-                return give(&self.engine, &[FREE], day, 0);
+                return holders.give(&[FREE], day, 0);
             };
-            let (sealer, engine, profiles) =
-                (Arc::clone(&self.sealer), Arc::clone(&self.engine), Arc::clone(&profiles));
+            let (sealer, holders, profiles) = (Arc::clone(&self.sealer), holders.clone(), Arc::clone(&profiles));
             let given =
-                tokio::task::spawn_blocking(move || part_of(&sealer, &engine, &profiles, &signers, (day, first)));
+                tokio::task::spawn_blocking(move || part_of(&sealer, &holders, &profiles, &signers, (day, first)));
             given.await.map_err(|_| Failed::Interrupted)??;
             first = first.saturating_add(part);
             if first > highest {
@@ -109,9 +111,11 @@ impl Control {
             let profile = profiles.iter().find(|profile| credential.signature_profile.as_ref() == Some(&profile.id));
             let (Some(slot), Some(profile), Some(sealed)) = (slot, profile, &record.sealed_secret) else { continue };
             slots.push(slot);
+            // Before its keys: a worker that asks meanwhile gets them then or never.
+            self.feeds.hub.own(slot, credential.tenant.clone());
             for day in &sheets.days {
                 let key = derive(&self.sealer, profile, &credential.id, sealed, *day)?;
-                give(&self.engine, &[*key], *day, slot)?;
+                self.holders().give(&[*key], *day, slot)?;
             }
         }
         Ok(Some(Added { sheets, slots }))
@@ -140,22 +144,38 @@ impl Control {
     fn clear(&self, sheets: &Sheets, slots: &[u32]) {
         for (slot, day) in slots.iter().flat_map(|slot| sheets.days.iter().map(move |day| (slot, day))) {
             // The policy names the slot no more, so the key is of no use where it cannot be taken out.
-            if let Err(error) = give(&self.engine, &[FREE], *day, *slot) {
+            if let Err(error) = self.holders().give(&[FREE], *day, *slot) {
                 tracing::error!(%error, slot, "the day keys of a signer that is gone could not be taken out of the gate");
             }
         }
+        slots.iter().for_each(|slot| self.feeds.hub.release(*slot));
+    }
+
+    fn holders(&self) -> Holders {
+        Holders { engine: Arc::clone(&self.engine), hub: Arc::clone(&self.feeds.hub) }
     }
 }
 
-fn give(engine: &Engine, keys: &[DayKey], day: Day, first: u32) -> Result<(), Failed> {
-    let part = encode(day, first, keys).map(Zeroizing::new).map_err(|error| LoadError::Invalid(error.to_string()))?;
-    engine.load_keys(&part)?;
-    Ok(())
+/// Those that have the keys: the gate, and the feeds, which hand them out.
+#[derive(Clone)]
+struct Holders {
+    engine: Arc<Engine>,
+    hub: Arc<Hub>,
+}
+
+impl Holders {
+    fn give(&self, keys: &[DayKey], day: Day, first: u32) -> Result<(), Failed> {
+        let part =
+            encode(day, first, keys).map(Zeroizing::new).map_err(|error| LoadError::Invalid(error.to_string()))?;
+        self.engine.load_keys(&part)?;
+        self.hub.keys(day, first, keys);
+        Ok(())
+    }
 }
 
 fn part_of(
     sealer: &Sealer,
-    engine: &Engine,
+    holders: &Holders,
     profiles: &[SignatureProfile],
     signers: &[Signer],
     (day, first): (Day, u32),
@@ -174,7 +194,7 @@ fn part_of(
             }
         }
     }
-    let given = give(engine, &keys, day, first);
+    let given = holders.give(&keys, day, first);
     keys.iter_mut().for_each(|key| key.0.zeroize());
     given
 }

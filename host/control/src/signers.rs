@@ -20,7 +20,7 @@ impl Signers {
     /// The signers as the store has them.
     pub(crate) async fn read(store: &Store) -> Result<Signers, StoreError> {
         let mut signers = Signers::default();
-        for (id, slot) in store.signing_slots().await? {
+        for (id, _, slot) in store.signing_slots().await? {
             signers.take(id, slot);
         }
         Ok(signers)

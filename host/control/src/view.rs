@@ -7,8 +7,8 @@ use portcullis_model::source::{CredentialState, Endpoint, EndpointSettings, Inst
 use portcullis_model::time::{Expiry, UnixTime};
 use portcullis_store::{
     ApplicationRecord, AuditFilter, AuditRow, Checkpoint, CredentialFilter, CredentialRecord, DecisionFilter,
-    DecisionItem, DecisionRecord, Ends, GroupRecord, Page, Paging, ServiceRecord, StoreError, Stored, TenantRecord,
-    TenantRules, UserRecord,
+    DecisionItem, DecisionRecord, Ends, FeedRecord, GroupRecord, Page, Paging, ServiceRecord, StoreError, Stored,
+    TenantRecord, TenantRules, UserRecord,
 };
 use secrecy::SecretString;
 
@@ -343,6 +343,16 @@ impl SystemView<'_> {
         let Stored { record, changed, created } = self.service(service).await?;
         let endpoint = record.service.endpoints.into_iter().find(|endpoint| endpoint.id == *id);
         found(endpoint.map(|record| Stored { record, changed, created }), "endpoint", id)
+    }
+
+    /// Feeds, in order of creation.
+    pub async fn feeds(&self) -> Result<Vec<Stored<FeedRecord>>, CommandError> {
+        Ok(self.control.store.feeds().await?)
+    }
+
+    /// One feed.
+    pub async fn feed(&self, id: &Id) -> Result<Stored<FeedRecord>, CommandError> {
+        found(self.control.store.feed(id).await?, "feed", id)
     }
 
     /// Tenants.

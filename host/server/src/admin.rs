@@ -7,8 +7,9 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`services`], [`tenants`], [`people`], [`keys`] | the records |
+//! | [`services`], [`tenants`], [`people`], [`keys`], [`feeds`] | the records |
 //! | [`own`] | what a person who has signed in does |
+//! | [`nodes`] | the workers that are attached, and who of them decides by what |
 //! | [`import`] | keys of another system |
 //! | [`audit`], [`refusals`] | the audit, and what comes into it without a command |
 //! | [`records`] | decisions, check |
@@ -27,9 +28,11 @@ mod describe;
 mod docs;
 mod error_log;
 mod extract;
+mod feeds;
 mod import;
 mod keys;
 mod lines;
+mod nodes;
 mod own;
 mod people;
 mod problem;
@@ -67,7 +70,9 @@ use crate::clock;
 use crate::journal::{DecisionId, Journal};
 use crate::leaked::{self, Reports};
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::proxy::respond;
+use crate::usage::Usage;
 use portcullis_tower::enforce::{Denial, Permit, enforce};
 
 /// What handlers work with.
@@ -75,6 +80,8 @@ use portcullis_tower::enforce::{Denial, Permit, enforce};
 struct Api {
     control: Arc<Control>,
     engine: Arc<Engine>,
+    nodes: Nodes,
+    usage: Usage,
 }
 
 /// The admin listener's service.
@@ -85,32 +92,42 @@ pub(crate) struct Admin {
     refusals: Arc<Refusals>,
     metrics: Metrics,
     reports: Reports,
+    nodes: Nodes,
     /// The names by which clients may call it, lower case, without ports.
     hosts: Vec<String>,
     router: Router,
     docs: Docs,
 }
 
+/// What an admin listener works with.
+pub(crate) struct Wiring<'h> {
+    pub(crate) control: Arc<Control>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) journal: Journal,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) metrics: Metrics,
+    pub(crate) reports: Reports,
+    pub(crate) nodes: Nodes,
+    pub(crate) usage: Usage,
+    /// The names by which clients may call it, beside those of this machine.
+    pub(crate) hosts: &'h [String],
+}
+
 /// The names that every admin listener is known by.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 impl Admin {
-    pub(crate) fn new(
-        control: Arc<Control>,
-        engine: Arc<Engine>,
-        journal: Journal,
-        refusals: Arc<Refusals>,
-        metrics: Metrics,
-        reports: Reports,
-        hosts: &[String],
-    ) -> Admin {
+    pub(crate) fn new(wiring: Wiring<'_>) -> Admin {
+        let Wiring { control, engine, journal, refusals, metrics, reports, nodes, usage, hosts } = wiring;
         let hosts = LOCAL_HOSTS.iter().map(|&host| host.to_owned()).chain(hosts.iter().cloned()).collect();
         let Document { router, json } = Document::new(routes::routes());
-        let router = router
-            .fallback(nothing_here)
-            .method_not_allowed_fallback(no_such_method)
-            .with_state(Api { control: Arc::clone(&control), engine: Arc::clone(&engine) });
-        Admin { engine, control, journal, refusals, metrics, reports, hosts, router, docs: Docs::new(&json) }
+        let router = router.fallback(nothing_here).method_not_allowed_fallback(no_such_method).with_state(Api {
+            control: Arc::clone(&control),
+            engine: Arc::clone(&engine),
+            nodes: nodes.clone(),
+            usage,
+        });
+        Admin { engine, control, journal, refusals, metrics, reports, nodes, hosts, router, docs: Docs::new(&json) }
     }
 
     /// Answers one request.
@@ -129,6 +146,7 @@ impl Admin {
             return Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail).into_response();
         }
         if request.uri().path() == "/metrics" && request.method() == Method::GET {
+            self.nodes.measure(*self.control.enforced().borrow(), &self.metrics);
             let text = self.metrics.encode();
             return ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
                 .into_response();

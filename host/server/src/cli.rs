@@ -9,6 +9,7 @@
 //! | [`installation`], [`signature_profile`], [`service`], [`endpoint`] | what is guarded |
 //! | [`tenant`], [`settings`], [`application`], [`group`], [`user`] | for whom |
 //! | [`key`], [`client`], [`token_key`] | with which keys |
+//! | [`feed`], [`nodes`] | what workers in proxies get, and who they are |
 //! | [`me`] | what a person does who has signed in |
 //! | [`audit`], [`decision`], [`whoami`] | what was done and decided, and by whom |
 //! | [`error_log`], [`client_ip`] | what failed, and what the node sees of clients |
@@ -29,11 +30,13 @@ mod decision;
 mod declared;
 mod endpoint;
 mod error_log;
+mod feed;
 mod group;
 mod installation;
 mod issued;
 mod key;
 mod me;
+mod nodes;
 mod service;
 mod settings;
 mod signature_profile;
@@ -71,6 +74,8 @@ pub(crate) enum Command {
     Key(key::Args),
     Client(client::Args),
     TokenKey(token_key::Args),
+    Feed(feed::Args),
+    Nodes(nodes::Args),
     Me(me::Args),
     Audit(audit::Args),
     Decision(decision::Args),
@@ -98,9 +103,11 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Group(args) => group::run(args),
         Command::Application(args) => application::run(args),
         Command::User(args) => user::run(args),
-        Command::Key(args) => key::run(args),
-        Command::Client(args) => client::run(args),
+        Command::Key(args) => return refusal_told(key::run(args)),
+        Command::Client(args) => return refusal_told(client::run(args)),
         Command::TokenKey(args) => token_key::run(args),
+        Command::Feed(args) => feed::run(args),
+        Command::Nodes(args) => nodes::run(args),
         Command::Me(args) => me::run(args),
         Command::Audit(args) => return refusal_told(audit::run(args)),
         Command::Decision(args) => decision::run(args),

@@ -93,9 +93,10 @@ impl Client {
     /// Where there is no answer, it is none of the admin API, or says that the call was not done.
     pub(crate) fn send(&self, call: &Call) -> Result<Answer, ClientError> {
         let request = self.request(call)?;
-        let exchanged = self.runtime.block_on(async { tokio::time::timeout(TIMEOUT, self.exchange(request)).await });
+        let time = TIMEOUT + call.extra_time();
+        let exchanged = self.runtime.block_on(async { tokio::time::timeout(time, self.exchange(request)).await });
         let (status, tag, body) = exchanged
-            .map_err(|_| ClientError::Timeout { address: self.address.clone(), seconds: TIMEOUT.as_secs() })??;
+            .map_err(|_| ClientError::Timeout { address: self.address.clone(), seconds: time.as_secs() })??;
         if status.is_success() {
             let body = if body.is_empty() { Value::Null } else { self.json(status, &body)? };
             return Ok(Answer { body, tag });

@@ -3,6 +3,7 @@
 //! A key that is not known here is refused, and so is a number where a unit belongs. What is wrong is told all at once, each
 //! fault with its line, its column and what to write instead. Certificates are read here too.
 
+mod authz;
 mod fault;
 
 use std::net::SocketAddr;
@@ -14,6 +15,8 @@ use portcullis_model::source::TokenAlgorithm;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
+use self::authz::AuthzFile;
+pub(crate) use self::authz::{AuthzConfig, AuthzTls};
 pub(crate) use self::fault::ConfigError;
 use self::fault::Faults;
 use crate::tls::{Files, Identity};
@@ -42,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) proxy: ProxyConfig,
     /// The listener of the admin API.
     pub(crate) admin: AdminConfig,
+    /// The listeners for proxies that ask before they forward.
+    pub(crate) authz: Vec<AuthzConfig>,
     /// How much is kept of decisions.
     pub(crate) decisions: DecisionsConfig,
     /// How much is kept of the audit.
@@ -144,6 +149,7 @@ impl Config {
             master_key_file: check.path("master_key_file", file.master_key_file),
             proxy: check.proxy(file.proxy),
             admin: check.admin(file.admin),
+            authz: check.authz(file.authz),
             decisions: check.decisions(file.decisions),
             audit: check.audit(file.audit),
             tokens: check.tokens(file.tokens),
@@ -164,6 +170,8 @@ struct File {
     proxy: ProxyFile,
     #[serde(default)]
     admin: AdminFile,
+    #[serde(default)]
+    authz: Vec<Spanned<AuthzFile>>,
     #[serde(default)]
     decisions: DecisionsFile,
     #[serde(default)]

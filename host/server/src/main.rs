@@ -22,6 +22,7 @@
 
 mod admin;
 mod audit_keeper;
+mod authz;
 mod check;
 mod cli;
 mod client;
@@ -38,6 +39,7 @@ mod leaked;
 mod listen;
 mod master_key;
 mod metrics;
+mod nodes;
 mod oauth;
 mod output;
 mod policy;

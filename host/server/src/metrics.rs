@@ -37,8 +37,11 @@ pub(crate) struct Metrics {
     error_log_dropped: Counter,
     signed_bodies: Counter,
     signed_body_bytes: Gauge<i64, AtomicI64>,
+    strangers_refused: Counter,
     replays_refused: Counter,
     replay_entries: Gauge<i64, AtomicI64>,
+    nodes: Gauge<i64, AtomicI64>,
+    nodes_lag: Gauge<i64, AtomicI64>,
     revision: Gauge<i64, AtomicI64>,
     confirmed: Gauge<i64, AtomicI64>,
 }
@@ -149,6 +152,11 @@ impl Metrics {
                 "signed_body_bytes",
                 "Bytes of such bodies that are held at present",
             ),
+            strangers_refused: counter(
+                &mut registry,
+                "authz_strangers_refused",
+                "Checks of proxies that were refused because they did not have the shared secret",
+            ),
             replays_refused: counter(
                 &mut registry,
                 "replays_refused",
@@ -158,6 +166,12 @@ impl Metrics {
                 &mut registry,
                 "replay_entries",
                 "Signed requests that are remembered because they are accepted once",
+            ),
+            nodes: gauge(&mut registry, "nodes", "Workers of proxies that are attached to a feed and live"),
+            nodes_lag: gauge(
+                &mut registry,
+                "nodes_lag_revisions",
+                "How many revisions the live worker that is furthest behind is behind",
             ),
             revision: gauge(&mut registry, "policy_revision", "The revision of the policy in force"),
             confirmed: gauge(
@@ -197,7 +211,17 @@ impl Metrics {
 
     /// How long a decision took.
     pub(crate) fn decided(&self, since: Instant) {
-        self.decide.observe(since.elapsed());
+        self.decided_in(since.elapsed());
+    }
+
+    /// How long a decision took.
+    pub(crate) fn decided_in(&self, took: Duration) {
+        self.decide.observe(took);
+    }
+
+    /// A check did not have the shared secret.
+    pub(crate) fn stranger_refused(&self) {
+        self.strangers_refused.inc();
     }
 
     /// A response goes to a client.
@@ -263,6 +287,12 @@ impl Metrics {
     /// So many signed requests are remembered.
     pub(crate) fn replays_are(&self, entries: usize) {
         self.replay_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// So many workers of proxies are live, and the furthest behind is so many revisions behind.
+    pub(crate) fn nodes(&self, live: usize, lag: u64) {
+        self.nodes.set(i64::try_from(live).unwrap_or(i64::MAX));
+        self.nodes_lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
     }
 
     /// Counts a connection until what is given back is dropped.

@@ -63,7 +63,7 @@ use crate::leaked::Reports;
 use crate::listen::Connection;
 use crate::metrics::Metrics;
 use portcullis_tower::enforce::{Cause, Denial, HostFault, Permit, Ruling, refuse_replay, rule};
-use portcullis_tower::replays::{self, Replays};
+use portcullis_tower::replays::Replays;
 
 /// What a proxy is made of.
 pub(crate) struct Wiring {
@@ -81,6 +81,8 @@ pub(crate) struct Wiring {
     pub(crate) reports: Reports,
     /// What issues access tokens, where anything does.
     pub(crate) issuing: Option<Issuing>,
+    /// Signed requests that are accepted once: one cache for all that the engine decides.
+    pub(crate) replays: Arc<Replays>,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// The bounds of what is forwarded.
@@ -112,7 +114,7 @@ pub(crate) struct Proxy {
     bounds: Bounds,
     clients: Clients,
     judge: Arc<Judge>,
-    replays: Replays,
+    replays: Arc<Replays>,
     held: Arc<Held>,
 }
 
@@ -145,11 +147,21 @@ impl Proxy {
     /// # Errors
     /// Where the clients for upstreams cannot be made.
     pub(crate) fn new(wiring: Wiring) -> Result<Arc<Self>, ClientsError> {
-        let Wiring { engine, routing, revisions, journal, failures, reports, issuing, metrics, bounds, clients } =
-            wiring;
+        let Wiring {
+            engine,
+            routing,
+            revisions,
+            journal,
+            failures,
+            reports,
+            issuing,
+            replays,
+            metrics,
+            bounds,
+            clients,
+        } = wiring;
         let clients = Clients::new(clients)?;
         let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
-        let replays = Replays::new(replays::MAX_ENTRIES);
         let held = Held::new(signed::MAX_HELD_BYTES, metrics.clone());
         Ok(Arc::new(Proxy {
             engine,

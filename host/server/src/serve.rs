@@ -15,17 +15,20 @@ use portcullis_control::store::{DecisionRecord, Delivery, Gap};
 use portcullis_control::{Control, Deliveries, StartError, TokenDesk};
 use portcullis_engine::{Config as EngineConfig, Engine, EngineError};
 use portcullis_model::id::Id;
+use portcullis_tower::replays::{self, Replays};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{Admin, Refusals};
+use crate::admin::{self, Admin, Refusals};
 use crate::audit_keeper;
+use crate::authz::{self, OpenError};
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use crate::demo::{self, Demo, DemoError};
 use crate::journal::{self, Batches};
 use crate::listen::{Connection, Limits, ListenError, Listener, Shutdown};
 use crate::metrics::Metrics;
+use crate::nodes::Nodes;
 use crate::proxy::{
     Bounds, ClientSettings, ClientsError, Issuing, Preflight, Proxy, Routing, Service, Upstream, Wiring,
 };
@@ -117,6 +120,8 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
+    Authz(#[from] OpenError),
+    #[error(transparent)]
     Clients(#[from] ClientsError),
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -188,6 +193,10 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let traffic = bind("proxy.listen", config.proxy.listen, proxy_tls, limits, metrics.clone())?;
     let administration = bind("admin.listen", config.admin.listen, admin_tls, ADMIN_LIMITS, metrics.clone())?;
 
+    let identities = authz::identities(&config.authz);
+    let asked: Vec<_> =
+        config.authz.into_iter().map(|one| authz::open(one, limits, &metrics)).collect::<Result<_, _>>()?;
+
     let engine = Arc::new(engine(&config.data)?);
     let current = Arc::new(ArcSwap::from_pointee(Routing::default()));
     let routes = Arc::clone(&current);
@@ -204,7 +213,16 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
 
     let (reports, inbox) = leaked::channel();
     let (desk, issues) = TokenDesk::open(&control);
+    let replays = Arc::new(Replays::new(replays::MAX_ENTRIES));
+    let shared = authz::Shared {
+        engine: Arc::clone(&engine),
+        routing: Arc::clone(&current),
+        journal: journal.clone(),
+        replays: Arc::clone(&replays),
+        metrics: metrics.clone(),
+    };
     let proxy = Proxy::new(Wiring {
+        replays,
         issuing: Some(Issuing { desk, control: Arc::clone(&control) }),
         reports: reports.clone(),
         engine: Arc::clone(&engine),
@@ -226,17 +244,21 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         },
     })?;
     let refusals = Arc::new(Refusals::new());
-    let admin = Arc::new(Admin::new(
-        Arc::clone(&control),
-        Arc::clone(&engine),
-        journal.clone(),
-        Arc::clone(&refusals),
-        metrics.clone(),
+    let nodes = Nodes::new();
+    tokio::spawn(nodes.clone().follow(control.enforced()));
+    let admin = Arc::new(Admin::new(admin::Wiring {
+        control: Arc::clone(&control),
+        engine: Arc::clone(&engine),
+        journal: journal.clone(),
+        refusals: Arc::clone(&refusals),
+        metrics: metrics.clone(),
         reports,
-        &config.admin.hosts,
-    ));
+        nodes,
+        usage: usage.clone(),
+        hosts: &config.admin.hosts,
+    }));
 
-    for identity in config.proxy.tls.iter().chain(&config.admin.tls) {
+    for identity in config.proxy.tls.iter().chain(&config.admin.tls).chain(&identities) {
         tokio::spawn(identity.clone().follow(tls::POLL_INTERVAL));
     }
     tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
@@ -261,6 +283,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
             async move { Ok(admin.handle(peer, secure, request).await) }
         })
     }));
+    let answering = authz::serve(asked, shared, &shutdown);
     introduce(demo.as_ref(), addresses, &config.data);
 
     let why = ended(control.stopped()).await?;
@@ -268,6 +291,9 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let cut = shutdown.drain(config.proxy.drain_timeout).await;
     end(serving).await;
     end(administering).await;
+    for task in answering {
+        end(task).await;
+    }
     end(issued).await;
     end(written).await;
     end(logged).await;

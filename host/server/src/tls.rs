@@ -1,4 +1,4 @@
-//! TLS: a certificate that is read again when its files change, and the authorities for upstreams.
+//! TLS: a certificate that is read again when its files change, and the authorities for upstreams and for clients.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,8 @@ use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -23,6 +24,37 @@ const MAX_CERTIFICATES: usize = 1000;
 /// The provider of cryptography: ring, for listeners and upstreams alike.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What listeners speak, the better one first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The authorities that clients' certificates are checked with.
+#[derive(Clone)]
+pub(crate) struct ClientAuthorities {
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl fmt::Debug for ClientAuthorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientAuthorities(..)")
+    }
+}
+
+impl ClientAuthorities {
+    /// Reads them from a PEM file.
+    ///
+    /// # Errors
+    /// As of [`authorities`].
+    pub(crate) fn load(path: &Path) -> Result<Self, TlsError> {
+        let roots = Arc::new(authorities(path)?);
+        let made = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+        let failed = |error: rustls::server::VerifierBuilderError| TlsError::Unusable {
+            path: path.to_owned(),
+            source: rustls::Error::General(error.to_string()),
+        };
+        Ok(ClientAuthorities { verifier: made.map_err(failed)? })
+    }
 }
 
 /// The files of a certificate, both PEM.
@@ -66,7 +98,20 @@ impl Identity {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+        Ok(config)
+    }
+
+    /// The same for clients that show a certificate of one of these authorities. Others do not get past the handshake.
+    ///
+    /// # Errors
+    /// As [`Identity::server_config`].
+    pub(crate) fn mutual_config(&self, clients: &ClientAuthorities) -> Result<ServerConfig, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(Arc::clone(&clients.verifier))
+            .with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
         Ok(config)
     }
 

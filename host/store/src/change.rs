@@ -6,7 +6,7 @@ use portcullis_model::source::{Application, Credential, EndpointSettings, Group,
 use portcullis_model::time::UnixTime;
 
 use crate::audit::Entry;
-use crate::record::{TenantRecord, Write};
+use crate::record::{FeedRecord, TenantRecord, Write};
 
 /// The revision of a new installation: it has no record but the installation's own.
 pub const FIRST_REVISION: Revision = Revision(1);
@@ -80,6 +80,7 @@ pub struct Snapshot {
     /// What tenants have set for endpoints, each with its tenant.
     pub settings: Vec<(Id, EndpointSettings)>,
     pub applications: Vec<Application>,
+    pub feeds: Vec<FeedRecord>,
     pub groups: Vec<Group>,
     /// Users that are not deleted.
     pub users: Vec<User>,

@@ -35,8 +35,8 @@ pub use error::{OpenError, StoreError};
 pub use error_log::{ErrorEntry, ErrorFilter, ErrorLogSettings, NewErrorEntry, Redactions, USUAL_ERROR_ENTRIES};
 pub use record::{
     Actor, ApplicationRecord, CatalogueMark, Channel, ClientTerms, CredentialFilter, CredentialRecord, Delivery, Ends,
-    GroupKind, GroupRecord, MAX_PAGE, Origin, Page, Paging, Preflight, ServiceRecord, Signer, Stored, TakenDigest,
-    TenantRecord, TenantRules, UserRecord, Write,
+    FeedRecord, GroupKind, GroupRecord, MAX_PAGE, Origin, Page, Paging, Preflight, ServiceRecord, Signer, Stored,
+    TakenDigest, TenantRecord, TenantRules, UserRecord, Write,
 };
 pub use sqlite::{AuditKey, EXPORT_ROWS, Retention, Store};
 pub use token::{Grantee, TokenKeyRecord};

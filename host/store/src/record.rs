@@ -1,5 +1,6 @@
 //! The records of an installation: what the policy holds of each, and what only people and the proxy need.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use portcullis_model::credential::{Kind, SecretDigest};
@@ -172,6 +173,15 @@ pub struct ApplicationRecord {
     pub name: String,
 }
 
+/// What workers in proxies get of the policy: the part of some services.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FeedRecord {
+    /// Its id. The application of the system tenant to which its keys are confined has the same.
+    pub id: Id,
+    /// The services, in order of their ids.
+    pub services: BTreeSet<Id>,
+}
+
 /// A person of a tenant.
 #[derive(Clone, PartialEq, Debug)]
 pub struct UserRecord {
@@ -287,6 +297,10 @@ pub enum Write {
         /// The application.
         application: Id,
     },
+    /// A feed.
+    PutFeed(FeedRecord),
+    /// A feed is gone.
+    RemoveFeed(Id),
     /// A user.
     PutUser(UserRecord),
     /// A user is deleted. The row stays, marked so, because keys and the audit name it; its id is not used again.

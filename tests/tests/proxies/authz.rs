@@ -79,9 +79,8 @@ impl Services {
                         async move { Ok::<_, std::convert::Infallible>(authz.handle(request).await) }
                     });
                     // A proxy that ends takes its connections along.
-                    let _ = auto::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let _ =
+                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });

@@ -107,7 +107,10 @@ pub(super) async fn remove(s: &Situation<'_>, id: &Id, confirmation: Confirmatio
     let stored = find(s, id).await?;
     s.require_unchanged("service", &stored)?;
     require_confirmed(confirmation, format!("every request to the service `{id}` is denied from then on"))?;
-    Ok(Plan::new(vec![Write::RemoveService(id.clone())], json!({})))
+    let mut writes = vec![Write::RemoveService(id.clone())];
+    // A service that comes back under the same id is another one: it is in no feed until somebody puts it there.
+    writes.extend(super::feeds::without(s, id).await?);
+    Ok(Plan::new(writes, json!({})))
 }
 
 pub(super) async fn put_endpoint(s: &Situation<'_>, service: &Id, endpoint: &Endpoint) -> Result<Plan, CommandError> {

@@ -208,6 +208,10 @@ pub(super) async fn create_application(
 pub(super) async fn remove_application(s: &Situation<'_>, tenant: &Id, id: &Id) -> Result<Plan, CommandError> {
     let stored = s.control.store.application(tenant, id).await?.ok_or_else(|| missing("application", id))?;
     s.require_unchanged("application", &stored)?;
+    if *tenant == crate::system_tenant() && s.control.store.feed(id).await?.is_some() {
+        let what = format!("the application `{id}` is for the keys of the feed `{id}`: it goes with the feed");
+        return Err(Refused::State { code: "feed_application", what }.into());
+    }
     if let Some(key) = key_confined_to(s, tenant, id).await? {
         let what = format!("the management key `{key}` is confined to the application `{id}`: revoke it first");
         return Err(Refused::State { code: "application_in_use", what }.into());
@@ -216,7 +220,12 @@ pub(super) async fn remove_application(s: &Situation<'_>, tenant: &Id, id: &Id) 
     Ok(Plan::new(vec![write], json!({})))
 }
 
-async fn key_confined_to(s: &Situation<'_>, tenant: &Id, application: &Id) -> Result<Option<Id>, CommandError> {
+/// An active key that is confined to an application.
+pub(super) async fn key_confined_to(
+    s: &Situation<'_>,
+    tenant: &Id,
+    application: &Id,
+) -> Result<Option<Id>, CommandError> {
     let filter = CredentialFilter {
         state: Some(CredentialState::Active),
         ..CredentialFilter::all(tenant.clone(), Kind::Management)

@@ -36,8 +36,8 @@ impl<T> List<T> {
 
 /// A record, with its ETag.
 pub(super) struct Shown<T> {
-    changed: Revision,
-    view: T,
+    pub(super) changed: Revision,
+    pub(super) view: T,
 }
 
 pub(super) fn shown<T>(changed: Revision, view: T) -> Shown<T> {

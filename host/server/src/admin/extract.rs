@@ -143,7 +143,7 @@ pub(super) async fn bounded(request: Request) -> Result<bytes::Bytes, Problem> {
     within(MAX_BODY_BYTES, request).await
 }
 
-async fn within(limit: usize, request: Request) -> Result<bytes::Bytes, Problem> {
+pub(super) async fn within(limit: usize, request: Request) -> Result<bytes::Bytes, Problem> {
     let collected = Limited::new(request.into_body(), limit).collect();
     let Ok(collected) = tokio::time::timeout(BODY_TIMEOUT, collected).await else {
         let detail = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());

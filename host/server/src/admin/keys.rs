@@ -20,9 +20,10 @@ use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Created, List, Removed, Shown, Uncached, created, shown};
-use super::extract::{Asked, At, Body, Confirm, Creation, IfMatch, confirmation, paging};
+use super::answer::{Created, List, Shown, Uncached, created, shown};
+use super::extract::{Asked, At, Body, Creation, IfMatch, confirmation, paging};
 use super::lines::{Lines, ranges};
+use super::nodes::{ConfirmedWait, ReceiptsView, RemovedEverywhere, WaitQuery};
 use super::problem::Problem;
 use super::{Api, schema};
 
@@ -109,6 +110,9 @@ pub(super) struct KeyView {
     /// There, and true, where the call that made the key is repeated: the answer to the first one had the secret.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     secret_already_shown: bool,
+    /// Who decides by it; only where a revocation was asked to wait for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipts: Option<ReceiptsView>,
 }
 
 /// What only clients have. Issuer and validity are the tenant's and cannot be set here.
@@ -228,6 +232,7 @@ impl KeyView {
             signing_secret: None,
             client_secret: None,
             secret_already_shown: false,
+            receipts: None,
             kind: credential.kind,
             id: credential.id,
         }
@@ -550,10 +555,26 @@ pub(super) async fn revoke(
     caller: Caller,
     key: KeyRef,
     IfMatch(if_match): IfMatch,
+    wait: WaitQuery,
     Body(body): Body<RevokeBody>,
 ) -> Result<Uncached<Shown<KeyView>>, Problem> {
-    api.order(&caller, if_match, Command::RevokeKey(key.clone(), confirmation(body.confirm))).await?;
-    get(api, caller, key).await
+    let Some(wait) = wait.wait()? else {
+        api.order(&caller, if_match, Command::RevokeKey(key.clone(), confirmation(body.confirm))).await?;
+        return get(api, caller, key).await;
+    };
+    let stored = api.control.tenant_view(&caller, &key.tenant).await?.key(key.kind, &key.id).await?;
+    let revision = match stored.record.credential.state {
+        // Whoever did not get the answer asks once more, and the record is what it was then.
+        CredentialState::Revoked => stored.changed,
+        CredentialState::Active => {
+            let command = Command::RevokeKey(key.clone(), confirmation(body.confirm));
+            api.order(&caller, if_match, command).await?.revision
+        }
+    };
+    let receipts = wait.receipts(&api.nodes, revision).await;
+    let Uncached(Shown { changed, mut view }) = get(api, caller, key).await?;
+    view.receipts = Some(receipts);
+    Ok(Uncached(shown(changed, view)))
 }
 
 pub(super) async fn delete(
@@ -561,11 +582,15 @@ pub(super) async fn delete(
     Extension(caller): Extension<Caller>,
     At((tenant, id)): At<(Id, Id)>,
     IfMatch(if_match): IfMatch,
-    Asked(confirm): Asked<Confirm>,
-) -> Result<Removed, Problem> {
+    Asked(asked): Asked<ConfirmedWait>,
+) -> Result<RemovedEverywhere, Problem> {
     let key = KeyRef { tenant, kind: Kind::Management, id };
-    api.order(&caller, if_match, Command::DeleteKey(key, confirm.confirmation())).await?;
-    Ok(Removed)
+    let wait = asked.wait()?;
+    let done = api.order(&caller, if_match, Command::DeleteKey(key, confirmation(asked.confirm))).await?;
+    Ok(match wait {
+        None => RemovedEverywhere { receipts: None },
+        Some(wait) => RemovedEverywhere { receipts: Some(wait.receipts(&api.nodes, done.revision).await) },
+    })
 }
 
 /// A key that a command has made, without its secrets.

@@ -12,7 +12,8 @@ use portcullis_model::id::Id;
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
 use super::{
-    Api, audit, browse, client_ip, error_log, import, keys, own, people, profiles, records, services, tenants, tokens,
+    Api, audit, browse, client_ip, error_log, feeds, import, keys, nodes, own, people, profiles, records, services,
+    tenants, tokens,
 };
 use crate::leaked;
 
@@ -20,6 +21,7 @@ use crate::leaked;
 pub(super) fn routes() -> Routes {
     let routes = installation(Routes::new());
     let routes = of_profiles(routes);
+    let routes = of_feeds(routes);
     let routes = of_tenants(routes);
     let routes = of_persons(routes);
     let routes = records(routes);
@@ -90,6 +92,40 @@ fn of_profiles(routes: Routes) -> Routes {
             "deleteSignatureProfile",
             "Remove a signature profile that no service accepts and no key signs by",
             profiles::remove,
+        )
+}
+
+/// What workers in proxies get of the policy.
+fn of_feeds(routes: Routes) -> Routes {
+    let (feeds, feed) = ("/v1/feeds", "/v1/feeds/{feed}");
+    routes
+        .get(
+            "/v1/nodes",
+            "listNodes",
+            "List the workers of proxies that are attached, and this host\nEach says by which revision it decides, and how far \
+             it is behind.",
+            nodes::list,
+        )
+        .get(feeds, "listFeeds", "List the feeds", feeds::list)
+        .post(
+            feeds,
+            "createFeed",
+            "Make a feed\nAn application of the tenant `system` is made with it, under the same id: its keys are confined to it.",
+            feeds::create,
+        )
+        .post(
+            "/v1/feeds/{application}/decisions",
+            "giveDecisions",
+            "Give back decisions of a worker\nThe body is a batch as workers send it. A batch that is sent again is kept once.",
+            feeds::decisions,
+        )
+        .get(feed, "showFeed", "Show a feed", feeds::get)
+        .patch(feed, "editFeed", "Change the services of a feed\nFields that are left out stay.", feeds::edit)
+        .delete(
+            feed,
+            "deleteFeed",
+            "Remove a feed that no active key is for, with its application\nIts workers deny every request from then on.",
+            feeds::remove,
         )
 }
 
@@ -274,8 +310,9 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
                        Extension(caller): Extension<Caller>,
                        At((tenant, id)): At<(Id, Id)>,
                        if_match: IfMatch,
+                       Asked(wait): Asked<nodes::WaitQuery>,
                        body: Body<keys::RevokeBody>| {
-        keys::revoke(api, caller, KeyRef { tenant, kind, id }, if_match, body)
+        keys::revoke(api, caller, KeyRef { tenant, kind, id }, if_match, wait, body)
     };
     let rotate = move |State(api): State<Api>,
                        Extension(caller): Extension<Caller>,
@@ -297,7 +334,10 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
         .post(
             &format!("{one}/revoke"),
             &format!("revoke{ids}"),
-            &format!("Revoke a {words}, at once and for good\nIt stays listed."),
+            &format!(
+                "Revoke a {words}, at once and for good\nIt stays listed. With `wait=all` it is answered once every live worker \
+                 of a proxy decides by it; of one that is revoked already it waits as well."
+            ),
             revoke,
         );
     let at = format!("{one}/rotate");
@@ -347,7 +387,13 @@ fn of_keys(routes: Routes, kind: Kind) -> Routes {
                 "Make a management key\nIt is in this answer alone.",
                 keys::create_management,
             )
-            .delete(&one, "deleteManagementKey", "Delete a management key, at once and for good", keys::delete),
+            .delete(
+                &one,
+                "deleteManagementKey",
+                "Delete a management key, at once and for good\nWith `wait=all` it is answered once every live worker of a proxy \
+                 decides by it.",
+                keys::delete,
+            ),
         Kind::Client => routes
             .get(
                 &format!("{one}/tokens"),

@@ -10,9 +10,11 @@ use serde_json::json;
 
 use super::confirm::{Consent, Question};
 use super::issued::{self, Outlets, Reserved};
+use super::nodes::{self, Waiting};
 use super::table::{self, Column, at};
 use super::value::Expiration;
 use super::{Common, Pages, Session, with_filters};
+use crate::Exit;
 use crate::client::{Call, path};
 use crate::error::Error;
 use crate::output::Visible;
@@ -66,6 +68,8 @@ enum Command {
     Revoke {
         #[command(flatten)]
         of: Of,
+        #[command(flatten)]
+        waiting: Waiting,
         #[command(flatten)]
         consent: Consent,
     },
@@ -187,10 +191,10 @@ const PAGE: &[Column] = &[
 ///
 /// # Errors
 /// Where it could not be done, or the server refused.
-pub(super) fn run(args: &Args) -> Result<(), Error> {
+pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     let session = Session::open(&args.common)?;
     let all = |tenant: &Id| path(&["tenants", tenant.as_str(), "clients"]);
-    match &args.command {
+    let done = match &args.command {
         Command::List(args) => {
             let call = with_filters(Call::get(all(&args.tenant)), args.state, args.expiration);
             session.pages(&call, &args.pages, LIST_COLUMNS, "no clients")
@@ -213,11 +217,13 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             let call = Call::get(path(&["tenants", tenant.as_str(), "clients", id.as_str(), "log"]));
             session.pages(&call, pages, LOG, "nothing")
         }
-        Command::Revoke { of: Of { tenant, id }, consent } => {
+        Command::Revoke { of: Of { tenant, id }, waiting, consent } => {
             let call = Call::post(path(&["tenants", tenant.as_str(), "clients", id.as_str(), "revoke"]), &json!({}));
-            let client = session.order(call, consent, Question::Id(id.as_str()))?.body;
+            let client = session.order(waiting.on(call), consent, Question::Id(id.as_str()))?.body;
             let done = format!("revoked client `{id}` of tenant `{tenant}`");
-            session.say(&client, || format!("{done}\n{}", table::page(PAGE, &client)))
+            session.say(&client, || format!("{done}\n{}{}", table::page(PAGE, &client), nodes::receipts(&client)))?;
+            return Ok(nodes::exit(&client));
         }
-    }
+    };
+    done.map(|()| Exit::Success)
 }

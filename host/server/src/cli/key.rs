@@ -14,13 +14,14 @@ use serde_json::{Map, Value, json};
 
 use super::confirm::{Consent, Question};
 use super::issued::{self, Outlets, Reserved};
+use super::nodes::{self, Waiting};
 use super::table::{self, Column, at};
 use super::value::{Expiration, Ranges};
 use super::{Common, Listed, Pages, Session, body, is_false, put, value, with_filters};
 use crate::client::{Answer, Call, ClientError, path};
 use crate::error::Error;
 use crate::input::Origin;
-use crate::output;
+use crate::{Exit, output};
 
 const HELP: &str = "\
 There are three kinds. A tenant key has a group, and may have an address list and an expiry. A management key is \
@@ -76,7 +77,7 @@ enum Command {
     },
     /// Revoke a key, at once and for good; it stays listed
     #[command(
-        after_long_help = "Examples:\n  portcullis key revoke acme k3J9aQ2x\n  portcullis key revoke acme k3J9aQ2x --yes"
+        after_long_help = "Examples:\n  portcullis key revoke acme k3J9aQ2x\n  portcullis key revoke acme k3J9aQ2x --yes\n  portcullis key revoke acme k3J9aQ2x --yes --wait all"
     )]
     Revoke {
         #[command(flatten)]
@@ -84,6 +85,8 @@ enum Command {
         /// Its kind [default: found by its id]
         #[arg(long)]
         kind: Option<Kind>,
+        #[command(flatten)]
+        waiting: Waiting,
         #[command(flatten)]
         consent: Consent,
     },
@@ -94,6 +97,8 @@ enum Command {
     Delete {
         #[command(flatten)]
         of: Of,
+        #[command(flatten)]
+        waiting: Waiting,
         #[command(flatten)]
         consent: Consent,
     },
@@ -486,9 +491,9 @@ fn any_where_empty(key: &Value, pointer: &str) -> Vec<String> {
 ///
 /// # Errors
 /// Where it could not be done, or the server refused.
-pub(super) fn run(args: &Args) -> Result<(), Error> {
+pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     let session = Session::open(&args.common)?;
-    match &args.command {
+    let done = match &args.command {
         Command::List(args) => list(&session, args),
         Command::Show { of, kind } => show(&session, of, *kind),
         Command::Create(new) => create(&session, new),
@@ -511,18 +516,25 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             let done = format!("ended the earlier secret of {} key `{}` of tenant `{}`", kind.name(), of.id, of.tenant);
             session.say(&key, || format!("{done}\n{}", table::page(PAGE, &key)))
         }
-        Command::Revoke { of, kind, consent } => {
+        Command::Revoke { of, kind, waiting, consent } => {
             let kind = find(&session, of, *kind)?.0;
-            let call = Call::post(of.act(kind, "revoke"), &json!({}));
+            let call = waiting.on(Call::post(of.act(kind, "revoke"), &json!({})));
             let key = session.order(call, consent, Question::Id(of.id.as_str()))?.body;
             let done = format!("revoked {} key `{}` of tenant `{}`", kind.name(), of.id, of.tenant);
-            session.say(&key, || format!("{done}\n{}", table::page(PAGE, &key)))
+            session.say(&key, || format!("{done}\n{}{}", table::page(PAGE, &key), nodes::receipts(&key)))?;
+            return Ok(nodes::exit(&key));
         }
-        Command::Delete { of, consent } => {
+        Command::Delete { of, waiting, consent } => {
             let done = format!("deleted management key `{}` of tenant `{}`", of.id, of.tenant);
-            session.remove(Call::delete(of.path(Kind::Management)), consent, Question::Id(of.id.as_str()), &done)
+            let call = waiting.on(Call::delete(of.path(Kind::Management)));
+            let answer = session.order(call, consent, Question::Id(of.id.as_str()))?.body;
+            if !session.json || !answer.is_null() {
+                session.say(&answer, || format!("{done}\n{}", nodes::receipts(&answer)))?;
+            }
+            return Ok(nodes::exit(&answer));
         }
-    }
+    };
+    done.map(|()| Exit::Success)
 }
 
 /// Finds a key by its id, among the keys of every kind unless one is given. Kinds that the caller may not look at are

@@ -1,6 +1,7 @@
 //! One call of the admin API.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
@@ -16,6 +17,8 @@ pub(crate) struct Call {
     content: Content,
     tag: Option<HeaderValue>,
     idempotency: Option<String>,
+    /// How much longer than others it may take.
+    longer: Duration,
 }
 
 #[derive(Clone)]
@@ -56,7 +59,7 @@ impl Call {
     }
 
     fn new(method: Method, path: String, content: Content) -> Call {
-        Call { method, path, query: Vec::new(), content, tag: None, idempotency: None }
+        Call { method, path, query: Vec::new(), content, tag: None, idempotency: None, longer: Duration::ZERO }
     }
 
     /// With a parameter of the query.
@@ -74,6 +77,12 @@ impl Call {
     /// Named, so that it is not done twice where it is sent again.
     pub(crate) fn once(mut self, key: Option<&str>) -> Call {
         self.idempotency = key.map(str::to_owned);
+        self
+    }
+
+    /// With so much more time than a call usually takes.
+    pub(crate) fn longer(mut self, by: Duration) -> Call {
+        self.longer = by;
         self
     }
 
@@ -121,6 +130,10 @@ impl Call {
 
     pub(super) fn idempotency(&self) -> Option<&str> {
         self.idempotency.as_deref()
+    }
+
+    pub(super) fn extra_time(&self) -> Duration {
+        self.longer
     }
 
     pub(super) fn tag(&self) -> Option<&HeaderValue> {

@@ -34,6 +34,8 @@ const ON_SERVER: &[(&str, &str)] = &[
     ("key", "list show create import import-pair edit rotate end-overlap revoke delete"),
     ("client", "list show create tokens log revoke"),
     ("token-key", "list rotate retire"),
+    ("feed", "list show create edit key delete"),
+    ("nodes", ""),
     ("me", "sign-in show sign-out personal-key"),
     ("audit", "list verify export checkpoint"),
     ("decision", "list show"),

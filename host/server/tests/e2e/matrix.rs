@@ -142,6 +142,7 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         format!("{folder}/{}", told["id"].as_str().unwrap())
     };
     let service = |n: u32| json!({ "id": format!("service-{n}"), "hosts": [format!("host-{n}.example")], "upstream": "http://127.0.0.1:9" });
+    let feed = |n: u32| json!({ "id": format!("feed-{n}"), "services": ["shop"] });
     let pair = json!({ "name": "Pair", "profile": "ours", "confirm": true });
     let theirs = json!({ "key_id": format!("theirs-{n}"), "secret": "a secret of theirs", "profile": "ours" });
     let profile = format!("/v1/signature-profiles/profile-{n}");
@@ -185,6 +186,15 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
             root.put(&at, json!({ "paths": [format!("/old-{n}")] })).expect(200);
             plain(&format!("{at}?confirm=true"))
         }
+        "listNodes" => plain("/v1/nodes"),
+        "listFeeds" => plain("/v1/feeds"),
+        "createFeed" => with("/v1/feeds", feed(n)),
+        "showFeed" => plain(&made("/v1/feeds", feed(n))),
+        "editFeed" => with(&made("/v1/feeds", feed(n)), json!({ "services": ["shop"] })),
+        "deleteFeed" => plain(&format!("{}?confirm=true", made("/v1/feeds", feed(n)))),
+        "deleteFeed unconfirmed" => plain(&made("/v1/feeds", feed(n))),
+        // Nothing was decided, which every worker may say that says who it is.
+        "giveDecisions" => plain(&format!("{}/decisions", made("/v1/feeds", feed(n)))),
         "listTenants" => plain("/v1/tenants"),
         "createTenant" => with("/v1/tenants", json!({ "id": format!("tenant-{n}") })),
         "showTenant" => plain("/v1/tenants/acme"),
@@ -411,6 +421,12 @@ fn ask(world: &World, operation: &Operation, asked: &Asked, authorization: Optio
     let mut call = Call::new(&operation.method, &asked.path).field("host", "localhost");
     if let Some(authorization) = authorization {
         call = call.field("authorization", authorization);
+    }
+    if operation.path.starts_with("/v1/feeds/{application}/") {
+        // Workers say who they are.
+        for (name, value) in [("node", "edge-1"), ("worker", "00000000000000a1"), ("now", "1800000000")] {
+            call = call.field(&format!("x-portcullis-{name}"), value);
+        }
     }
     call = match &asked.body {
         // Bytes that are no packed head are explained as that.

@@ -13,7 +13,7 @@ use super::rows::{encode, int, number, word};
 use super::tokens;
 use crate::change::Change;
 use crate::error::StoreError;
-use crate::record::{ApplicationRecord, GroupRecord, ServiceRecord, TenantRecord, UserRecord, Write};
+use crate::record::{ApplicationRecord, FeedRecord, GroupRecord, ServiceRecord, TenantRecord, UserRecord, Write};
 
 /// What every row says of the change that wrote it.
 #[derive(Clone, Copy)]
@@ -69,6 +69,11 @@ async fn put(tx: &mut SqliteConnection, write: &Write, stamp: Stamp) -> Result<(
         Write::RemoveApplication { tenant, application } => {
             let delete = sqlx::query("DELETE FROM application WHERE tenant = ?1 AND id = ?2");
             delete.bind(tenant.as_str()).bind(application.as_str()).execute(tx).await?;
+            Ok(())
+        }
+        Write::PutFeed(feed) => put_feed(tx, feed, stamp).await,
+        Write::RemoveFeed(id) => {
+            sqlx::query("DELETE FROM feed WHERE id = ?1").bind(id.as_str()).execute(tx).await?;
             Ok(())
         }
         Write::PutUser(user) => put_user(tx, user, stamp).await,
@@ -188,6 +193,20 @@ async fn put_application(
     .bind(record.application.tenant.as_str())
     .bind(record.application.id.as_str())
     .bind(record.name.as_str())
+    .bind(stamp.at)
+    .bind(stamp.revision)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn put_feed(tx: &mut SqliteConnection, record: &FeedRecord, stamp: Stamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO feed (id, services, created, changed) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE SET services = excluded.services, changed = excluded.changed",
+    )
+    .bind(record.id.as_str())
+    .bind(encode(&record.services)?)
     .bind(stamp.at)
     .bind(stamp.revision)
     .execute(tx)

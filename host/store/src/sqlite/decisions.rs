@@ -33,7 +33,44 @@ impl Store {
             return Ok(());
         }
         let (blocks, gaps) = (pack(records), gaps.to_vec());
-        self.writer.write(move |tx| Box::pin(async move { append(tx, &blocks, &gaps).await })).await
+        self.writer.write(move |tx| Box::pin(async move { append(tx, &blocks, &gaps, None).await })).await
+    }
+
+    /// Adds decisions and gaps of another source, of which some may have come before: those are passed over. Gives back the
+    /// records that are new.
+    ///
+    /// INVARIANT (stored-once): what is there and what is added are looked at in one transaction of the one writer, so the same
+    /// batch twice, at once or one after the other, is stored once.
+    ///
+    /// # Errors
+    /// Nothing was added.
+    pub async fn append_fed_decisions(
+        &self,
+        source: String,
+        records: Vec<DecisionRecord>,
+        gaps: Vec<Gap>,
+    ) -> Result<Vec<DecisionRecord>, StoreError> {
+        let work = self.writer.write(move |tx| {
+            Box::pin(async move {
+                let mut new: BTreeMap<u64, DecisionRecord> = BTreeMap::new();
+                for record in records {
+                    new.entry(record.id).or_insert(record);
+                }
+                for id in known(tx, &source, &new).await? {
+                    new.remove(&id);
+                }
+                let mut new_gaps = Vec::new();
+                for gap in gaps {
+                    if !is_known_gap(tx, &source, gap).await? {
+                        new_gaps.push(gap);
+                    }
+                }
+                let new: Vec<DecisionRecord> = new.into_values().collect();
+                append(tx, &pack(&new), &new_gaps, Some(&source)).await?;
+                Ok(new)
+            })
+        });
+        work.await
     }
 
     /// The decision with that id, unless it was pruned.
@@ -203,13 +240,49 @@ fn records(bytes: &[u8]) -> Result<Vec<DecisionRecord>, StoreError> {
     unpack(bytes).map_err(|what| StoreError::Damaged(what.to_owned()))
 }
 
-async fn append(tx: &mut SqliteConnection, blocks: &[Block], gaps: &[Gap]) -> Result<(), StoreError> {
+/// Which of these records of a source are stored already.
+async fn known(
+    tx: &mut SqliteConnection,
+    source: &str,
+    records: &BTreeMap<u64, DecisionRecord>,
+) -> Result<Vec<u64>, StoreError> {
+    let (Some(first), Some(last)) = (records.keys().next(), records.keys().next_back()) else { return Ok(Vec::new()) };
+    // A block that reaches into the batch ends no further on than a block may span.
+    let query = sqlx::query(
+        "SELECT records FROM decision_block
+         WHERE source = ?1 AND last BETWEEN ?2 AND ?4 AND first <= ?3 AND records IS NOT NULL",
+    );
+    let query = query.bind(source).bind(int(*first)?).bind(int(*last)?);
+    let rows = query.bind(int(last.saturating_add(MAX_SPAN))?).fetch_all(tx).await?;
+    let mut known = Vec::new();
+    for row in &rows {
+        let stored = Columns::new(row, "decision_block").get::<&[u8]>("records").and_then(self::records)?;
+        known.extend(stored.into_iter().map(|record| record.id).filter(|id| records.contains_key(id)));
+    }
+    Ok(known)
+}
+
+async fn is_known_gap(tx: &mut SqliteConnection, source: &str, gap: Gap) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM decision_block
+         WHERE source = ?1 AND last = ?2 AND first = ?3 AND records IS NULL)",
+    );
+    Ok(query.bind(source).bind(int(gap.last)?).bind(int(gap.first)?).fetch_one(tx).await?)
+}
+
+async fn append(
+    tx: &mut SqliteConnection,
+    blocks: &[Block],
+    gaps: &[Gap],
+    source: Option<&str>,
+) -> Result<(), StoreError> {
     let mut total = 0_u64;
     for block in blocks {
         let bytes = ROW_BYTES + block.bytes.len() as u64;
         total += bytes;
         sqlx::query(
-            "INSERT INTO decision_block (first, last, count, denied, bytes, records) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO decision_block (first, last, count, denied, bytes, records, source)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )
         .bind(int(block.first)?)
         .bind(int(block.last)?)
@@ -217,18 +290,22 @@ async fn append(tx: &mut SqliteConnection, blocks: &[Block], gaps: &[Gap]) -> Re
         .bind(int(block.denied)?)
         .bind(int(bytes)?)
         .bind(block.bytes.as_slice())
+        .bind(source)
         .execute(&mut *tx)
         .await?;
     }
     for gap in gaps {
         total += ROW_BYTES;
-        sqlx::query("INSERT INTO decision_block (first, last, count, denied, bytes) VALUES (?1, ?2, ?3, ?3, ?4)")
-            .bind(int(gap.first)?)
-            .bind(int(gap.last)?)
-            .bind(int(gap.count)?)
-            .bind(int(ROW_BYTES)?)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO decision_block (first, last, count, denied, bytes, source) VALUES (?1, ?2, ?3, ?3, ?4, ?5)",
+        )
+        .bind(int(gap.first)?)
+        .bind(int(gap.last)?)
+        .bind(int(gap.count)?)
+        .bind(int(ROW_BYTES)?)
+        .bind(source)
+        .execute(&mut *tx)
+        .await?;
     }
     sqlx::query("UPDATE decision_total SET bytes = bytes + ?1").bind(int(total)?).execute(tx).await?;
     Ok(())

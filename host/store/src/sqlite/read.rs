@@ -8,7 +8,9 @@ use super::Store;
 use super::rows::{Columns, after, fetch, limit, number, page};
 use crate::change::{GroupUse, Referring};
 use crate::error::StoreError;
-use crate::record::{ApplicationRecord, GroupRecord, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord};
+use crate::record::{
+    ApplicationRecord, FeedRecord, GroupRecord, Page, Paging, ServiceRecord, Stored, TenantRecord, UserRecord,
+};
 
 type Decode<T> = fn(&Columns<'_>) -> Result<T, StoreError>;
 
@@ -90,6 +92,24 @@ impl Store {
     pub async fn application(&self, tenant: &Id, id: &Id) -> Result<Option<Stored<ApplicationRecord>>, StoreError> {
         let query = "SELECT * FROM application WHERE tenant = ?1 AND id = ?2";
         self.one_of_tenant(query, tenant, id, "application", application_record).await
+    }
+
+    /// Every feed, in order of creation.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn feeds(&self) -> Result<Vec<Stored<FeedRecord>>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM feed ORDER BY seq").fetch_all(&self.readers).await?;
+        all(&rows, "feed", |row| row.stored(feed(row)?))
+    }
+
+    /// One feed.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn feed(&self, id: &Id) -> Result<Option<Stored<FeedRecord>>, StoreError> {
+        let query = sqlx::query("SELECT * FROM feed WHERE id = ?1").bind(id.as_str());
+        one(query.fetch_optional(&self.readers).await?, "feed", |row| row.stored(feed(row)?))
     }
 
     /// The groups of a tenant, in order of creation.
@@ -247,6 +267,10 @@ pub(super) fn application(row: &Columns<'_>) -> Result<Application, StoreError> 
 
 fn application_record(row: &Columns<'_>) -> Result<Stored<ApplicationRecord>, StoreError> {
     row.stored(ApplicationRecord { application: application(row)?, name: row.get("name")? })
+}
+
+pub(super) fn feed(row: &Columns<'_>) -> Result<FeedRecord, StoreError> {
+    Ok(FeedRecord { id: row.id("id")?, services: row.json("services")? })
 }
 
 pub(super) fn group(row: &Columns<'_>) -> Result<Group, StoreError> {

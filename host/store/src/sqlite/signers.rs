@@ -8,19 +8,19 @@ use crate::error::StoreError;
 use crate::record::Signer;
 
 impl Store {
-    /// The credentials that sign and their slots.
+    /// The credentials that sign, their tenants and slots.
     ///
     /// # Errors
     /// Nothing could be read.
-    pub async fn signing_slots(&self) -> Result<Vec<(Id, u32)>, StoreError> {
+    pub async fn signing_slots(&self) -> Result<Vec<(Id, Id, u32)>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, signing_slot FROM credential_secret JOIN credential ON seq = credential_seq
+            "SELECT id, tenant, signing_slot FROM credential_secret JOIN credential ON seq = credential_seq
              WHERE signing_slot IS NOT NULL ORDER BY signing_slot",
         );
         let rows = query.fetch_all(&self.readers).await?;
         let slot = |row| {
             let row = Columns::new(row, "credential_secret");
-            Ok((row.id("id")?, row.small("signing_slot")?))
+            Ok((row.id("id")?, row.id("tenant")?, row.small("signing_slot")?))
         };
         rows.iter().map(slot).collect()
     }

@@ -51,6 +51,7 @@ impl Store {
             tenants: list(&mut tx, "tenant", TENANTS, read::tenant).await?,
             settings: list(&mut tx, "setting", SETTINGS, |row| Ok((row.id("tenant")?, read::setting(row)?))).await?,
             applications: list(&mut tx, "application", APPLICATIONS, read::application).await?,
+            feeds: list(&mut tx, "feed", FEEDS, read::feed).await?,
             groups: list(&mut tx, "permission_group", GROUPS, read::group).await?,
             users: list(&mut tx, "person", USERS, read::user).await?,
             credentials,
@@ -184,6 +185,7 @@ const TENANTS: &str = "SELECT * FROM tenant WHERE seq > ?1 ORDER BY seq LIMIT ?2
 const SETTINGS: &str = "SELECT seq, tenant, service, endpoint, ip_ranges, signature, replay FROM setting
      WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const APPLICATIONS: &str = "SELECT seq, tenant, id FROM application WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const FEEDS: &str = "SELECT seq, id, services FROM feed WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const GROUPS: &str = "SELECT seq, tenant, id, permissions FROM permission_group WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const USERS: &str = "SELECT seq, tenant, id, role, state, permission_group FROM person
      WHERE deleted = 0 AND seq > ?1 ORDER BY seq LIMIT ?2";

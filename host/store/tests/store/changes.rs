@@ -36,6 +36,7 @@ async fn a_new_store_holds_what_it_was_given() {
             tenants: Vec::new(),
             settings: Vec::new(),
             applications: Vec::new(),
+            feeds: Vec::new(),
             groups: Vec::new(),
             users: Vec::new(),
             credentials: Vec::new(),

@@ -174,3 +174,30 @@ async fn decisions_are_no_change() {
     store.append_decisions(&[record(decision_id(0, 0))], &[]).await.unwrap();
     assert_eq!(store.snapshot().await.unwrap(), before);
 }
+
+#[tokio::test]
+async fn what_a_source_gives_is_stored_once() {
+    let Sandbox { store, folder: _folder } = Sandbox::empty().await;
+    let give = async |source: &str, ids: &[u64], gaps: &[Gap]| {
+        let records = ids.iter().map(|id| record(*id)).collect();
+        let new = store.append_fed_decisions(source.to_owned(), records, gaps.to_vec()).await.unwrap();
+        new.into_iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    // Further apart than one block reaches.
+    let ids = [decision_id(0, 1), decision_id(3, 2), decision_id(20_000, 1)];
+    let gap = Gap { count: 2, first: decision_id(4, 1), last: decision_id(4, 2) };
+    assert_eq!(give("edge/a", &ids, &[gap]).await, ids);
+    assert!(give("edge/a", &ids, &[gap]).await.is_empty());
+    let later = decision_id(20_001, 1);
+    assert_eq!(
+        give("edge/a", &[ids[1], ids[2], later, later], &[gap]).await,
+        [later],
+        "twice in one batch is once too"
+    );
+    let expected = expected(&[ids[0], ids[1], ids[2], later], &[gap], &Which::All);
+    assert_eq!(all(&store, &Which::All, 50).await, expected);
+    // Neither another source nor the host itself can take the place of what this one gave, or is going to give.
+    assert_eq!(give("edge/b", &[ids[0]], &[]).await, [ids[0]]);
+    store.append_decisions(&[record(decision_id(9, 9))], &[]).await.unwrap();
+    assert_eq!(give("edge/a", &[decision_id(9, 9)], &[]).await, [decision_id(9, 9)]);
+}

@@ -4,7 +4,7 @@ use portcullis_model::credential::Kind;
 use portcullis_model::id::Id;
 use portcullis_model::source::{CredentialState, SignatureMode};
 use portcullis_store::{
-    CredentialFilter, GroupUse, MAX_PAGE, Page, Paging, Referring, Store, StoreError, Stored, Write,
+    CredentialFilter, FeedRecord, GroupUse, MAX_PAGE, Page, Paging, Referring, Store, StoreError, Stored, Write,
 };
 
 use crate::sample::*;
@@ -247,4 +247,25 @@ async fn what_names_a_service_is_listed_whole() {
     let found = referring(&store, "shop").await.groups;
     let expected = names.iter().map(|name| (id("acme"), name.clone()));
     assert_eq!(found, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn feeds_are_listed_in_order_of_creation() {
+    let Sandbox { store, folder: _folder } = Sandbox::with_tenants().await;
+    let feed = |name: &str, services: &[&str]| FeedRecord {
+        id: id(name),
+        services: services.iter().map(|service| id(service)).collect(),
+    };
+    let made = commit(&store, vec![Write::PutFeed(feed("edge", &["shop"])), Write::PutFeed(feed("dmz", &[]))]).await;
+    let made = made.unwrap();
+    let changed = commit(&store, vec![Write::PutFeed(feed("edge", &["shop", "wallet"]))]).await.unwrap();
+    let edge = store.feed(&id("edge")).await.unwrap().unwrap();
+    assert_eq!((edge.record, edge.changed), (feed("edge", &["shop", "wallet"]), changed));
+    assert_eq!(edge.created, at(2000 + made.0), "a change leaves the time of its making");
+    let listed: Vec<_> = store.feeds().await.unwrap().into_iter().map(|stored| stored.record.id).collect();
+    assert_eq!(listed, [id("edge"), id("dmz")]);
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(snapshot.feeds, [feed("edge", &["shop", "wallet"]), feed("dmz", &[])]);
+    commit(&store, vec![Write::RemoveFeed(id("edge"))]).await.unwrap();
+    assert_eq!(store.feed(&id("edge")).await.unwrap(), None);
 }

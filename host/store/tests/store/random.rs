@@ -69,6 +69,8 @@ impl Model {
             Write::PutInstallation(_)
             | Write::PutTenant(_)
             | Write::AddCredentials(_)
+            | Write::PutFeed(_)
+            | Write::RemoveFeed(_)
             | Write::PutErrorLogSettings { .. }
             | Write::PutTokenKey(_)
             | Write::RemoveTokenKey(_) => unreachable!("not made here"),

@@ -196,6 +196,8 @@ fn path_parameter(name: &str) -> Value {
         "endpoint" => "The id of the endpoint within its service.",
         "group" => "The id of the group.",
         "name" => "The id of the application.",
+        "feed" => "The id of the feed.",
+        "application" => "The id of the feed, which is that of its application.",
         "user" => "The id of the user.",
         "key" => "The id of the key, never the key itself.",
         "profile" => "The id of the signature profile.",

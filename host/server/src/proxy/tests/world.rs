@@ -105,6 +105,7 @@ impl Choice {
         let metrics = Metrics::new();
         let routing = Routing::new([("shop".to_owned(), self.service)]);
         let proxy = Proxy::new(Wiring {
+            replays: Arc::new(portcullis_tower::replays::Replays::new(1024)),
             engine: Arc::clone(&engine),
             routing: Arc::new(ArcSwap::from_pointee(routing)),
             revisions,
