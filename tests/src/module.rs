@@ -15,9 +15,6 @@ const FEATURES: &str = "-Ctarget-feature=+simd128";
 /// # Errors
 /// Where it cannot be built.
 pub fn filter() -> Result<PathBuf> {
-    if let Some(f) = env::var_os("PORTCULLIS_FILTER") {
-        return Ok(f.into());
-    }
     build(
         &["--profile", "guest", "--package", "portcullis-envoy"],
         "Cargo.toml",
