@@ -58,9 +58,7 @@ async fn a_request_of_which_nobody_says_where_it_comes_from_is_denied() {
 async fn the_peer_is_where_it_is_said_to_be() {
     #[derive(Clone)]
     struct Connected(Peer);
-    let world = World::new().with(|layer| {
-        layer.peer(|extensions| extensions.get().map(|Connected(peer)| *peer))
-    });
+    let world = World::new().with(|layer| layer.peer(|extensions| extensions.get().map(|Connected(peer)| *peer)));
     assert_eq!(world.send(asking(&[("x-api-key", KEY)])).await.status, 503, "not in our extension");
     let mut request = asking(&[("x-api-key", KEY)]);
     request.extensions_mut().insert(Connected(peer()));

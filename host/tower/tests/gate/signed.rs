@@ -86,7 +86,8 @@ async fn a_body_is_read_up_to_the_cap() {
 #[tokio::test]
 async fn a_signed_body_with_trailers_is_refused() {
     let world = World::new();
-    let trailers = async { Some(Ok::<_, Infallible>(HeaderMap::from_iter([("x-more".parse().unwrap(), "1".parse().unwrap())]))) };
+    let trailers =
+        async { Some(Ok::<_, Infallible>(HeaderMap::from_iter([("x-more".parse().unwrap(), "1".parse().unwrap())]))) };
     let body = Body::new(Full::new(Bytes::from("body")).with_trailers(trailers));
     assert_eq!(world.send(with_body("/events", "body", body, &[])).await.status, 400);
     assert_eq!(world.recorded(), [HostFault::BodyTrailers.number()]);
