@@ -322,7 +322,6 @@ fn as_grpc(denied: Response<Bytes>, code: &'static str) -> Response<Bytes> {
         401 => "16",
         403 => "7",
         413 | 431 => "8",
-        404 | 405 => "12",
         503 => "14",
         _ => "3",
     };

@@ -29,7 +29,7 @@ async fn the_example_of_axum_serves_whoever_has_a_key() {
     let answered = read(client.request(ask(KEY)).await.unwrap()).await;
     assert_eq!((answered.status, &answered.body[..]), (200, &b"the notes of acme, read by demo\n"[..]));
     let answered = read(client.request(ask("wrong")).await.unwrap()).await;
-    assert_eq!((answered.status, &*answered.code()), (401, "unauthenticated"));
+    assert_eq!((answered.status, &*answered.code()), (401, "unauthorized"));
 }
 
 #[tokio::test]
@@ -51,6 +51,6 @@ async fn the_example_of_tonic_serves_whoever_has_a_key() {
     };
     assert_eq!(call(Some(KEY)).await.unwrap(), "hello you, from acme");
     let status = call(None).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "unauthenticated"));
+    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "unauthorized"));
     assert!(status.metadata().contains_key("x-portcullis-decision"));
 }

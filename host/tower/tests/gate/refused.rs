@@ -23,16 +23,16 @@ async fn a_denial_is_answered_with_a_problem_and_recorded() {
     let world = World::new();
     let nowhere = [("host", "nowhere.example"), ("x-api-key", KEY)];
     for (request, status, code, reason) in [
-        (asking(&[]), 401, "unauthenticated", Reason::CredentialMissing),
-        (asking(&[("x-api-key", "wrong")]), 401, "unauthenticated", Reason::CredentialUnknown),
+        (asking(&[]), 401, "unauthorized", Reason::CredentialMissing),
+        (asking(&[("x-api-key", "wrong")]), 401, "unauthorized", Reason::CredentialUnknown),
         (
             request("GET", "/secrets", &[HOST, ("x-api-key", KEY)], Body::empty()),
             403,
             "forbidden",
-            Reason::PermissionMissing,
+            Reason::GroupLacksEndpoint,
         ),
-        (request("GET", "/events", &nowhere, Body::empty()), 404, "not_found", Reason::ServiceUnknown),
-        (asking(&[("content_length", "1")]), 400, "bad_request", Reason::HeaderUnderscore),
+        (request("GET", "/events", &nowhere, Body::empty()), 403, "no_such_endpoint", Reason::ServiceUnknown),
+        (asking(&[("content_length", "1")]), 400, "bad_header", Reason::HeaderUnderscore),
     ] {
         let answered = world.send(request).await;
         assert_eq!((answered.status, &*answered.code()), (status, code), "{reason}");
@@ -118,10 +118,10 @@ async fn a_client_of_grpc_is_answered_in_its_form() {
     let mut without_peer = asking(&[grpc, ("x-api-key", KEY)]);
     without_peer.extensions_mut().remove::<Peer>();
     for (request, status, message) in [
-        (asking(&[grpc]), "16", "unauthenticated"),
+        (asking(&[grpc]), "16", "unauthorized"),
         (request("POST", "/secrets", &[HOST, grpc, ("x-api-key", KEY)], Body::empty()), "7", "forbidden"),
-        (request("POST", "/none", &[HOST, grpc, ("x-api-key", KEY)], Body::empty()), "12", "not_found"),
-        (asking(&[grpc, ("content_length", "1")]), "3", "bad_request"),
+        (request("POST", "/none", &[HOST, grpc, ("x-api-key", KEY)], Body::empty()), "7", "no_such_endpoint"),
+        (asking(&[grpc, ("content_length", "1")]), "3", "bad_header"),
         (crate::signed::signed("/events", "four", &[grpc]), "8", "body_too_large"),
         (without_peer, "14", "unavailable"),
     ] {

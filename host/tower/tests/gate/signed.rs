@@ -61,8 +61,8 @@ async fn a_signed_body_reaches_a_handler_of_axum_whole() {
 async fn another_body_than_the_signed_one_is_denied() {
     let world = World::new();
     let answered = world.send(with_body("/events", "signed", Body::from("other!"), &[])).await;
-    assert_eq!((answered.status, &*answered.code()), (401, "unauthenticated"));
-    assert_eq!(world.recorded(), [Reason::SignatureInvalid.number()]);
+    assert_eq!((answered.status, &*answered.code()), (401, "unauthorized"));
+    assert_eq!(world.recorded(), [Reason::SignatureMismatch.number()]);
     assert!(world.got().is_empty());
 }
 
@@ -118,7 +118,7 @@ async fn a_request_that_is_accepted_once_is_refused_when_it_comes_again() {
     for body in ["", "body"] {
         assert_eq!(world.send(signed("/once", body, &[])).await.status, 200, "{body}");
         let answered = world.send(signed("/once", body, &[])).await;
-        assert_eq!((answered.status, &*answered.code()), (401, "unauthenticated"), "{body}");
+        assert_eq!((answered.status, &*answered.code()), (401, "unauthorized"), "{body}");
         assert_eq!(world.recorded(), [0, Reason::SignatureReplayed.number()]);
         assert_eq!(world.got().len(), 1);
     }
