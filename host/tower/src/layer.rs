@@ -52,11 +52,14 @@ pub struct GateLayer {
     shared: Arc<Shared>,
 }
 
+/// What finds the peer of a request among its extensions.
+type PeerOf = dyn Fn(&Extensions) -> Option<Peer> + Send + Sync;
+
 #[derive(Clone)]
 struct Shared {
     engine: Arc<Engine>,
     clock: Arc<dyn Fn() -> UnixTime + Send + Sync>,
-    peer: Arc<dyn Fn(&Extensions) -> Option<Peer> + Send + Sync>,
+    peer: Arc<PeerOf>,
     journal: Arc<dyn Journal>,
     replays: Arc<Replays>,
     held: Arc<Held>,
