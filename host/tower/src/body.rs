@@ -178,7 +178,38 @@ impl BodyDigest {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+
     use super::*;
+
+    fn need(algorithm: DigestAlgorithm) -> NeedBody {
+        NeedBody { algorithm, cap_bytes: 4 }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_cap_and_hashed() {
+        let (held, idle) = (Held::new(100), Duration::from_secs(60));
+        for (algorithm, length) in [(DigestAlgorithm::Sha256, 32), (DigestAlgorithm::Sha512, 64)] {
+            let body = Full::new(Bytes::from_static(b"four"));
+            let (whole, digest) = read(body, need(algorithm), 4, idle, &held).await.unwrap();
+            assert_eq!((&whole.bytes[..], digest.len()), (&b"four"[..], length));
+        }
+        let body = Full::new(Bytes::from_static(b"five!"));
+        let refused = read(body, need(DigestAlgorithm::Sha256), 4, idle, &held).await;
+        assert_eq!(refused.unwrap_err(), HostFault::BodyTooLarge);
+    }
+
+    #[tokio::test]
+    async fn bodies_are_held_up_to_a_limit_together() {
+        let (held, idle) = (Held::new(7), Duration::from_secs(60));
+        let of = |text: &'static str| Full::new(Bytes::from_static(text.as_bytes()));
+        let sha256 = DigestAlgorithm::Sha256;
+        let first = read(of("four"), need(sha256), 4, idle, &held).await.unwrap();
+        assert_eq!(read(of("four"), need(sha256), 4, idle, &held).await.unwrap_err(), HostFault::BodiesFull, "8 of 7");
+        assert!(read(of("3.."), need(sha256), 4, idle, &held).await.is_ok(), "7 of 7");
+        drop(first);
+        assert!(read(of("four"), need(sha256), 4, idle, &held).await.is_ok());
+    }
 
     #[test]
     fn what_is_held_is_bounded_and_given_back() {

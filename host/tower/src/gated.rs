@@ -90,3 +90,28 @@ fn without_reserved(frame: Frame<Bytes>) -> Frame<Bytes> {
         Err(frame) => frame,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::{BodyExt as _, Empty, Full};
+    use portcullis_model::verdict::{DigestAlgorithm, NeedBody};
+
+    use super::*;
+    use crate::body::{Held, read};
+
+    #[tokio::test]
+    async fn a_body_that_was_read_goes_on_whole_and_gives_its_room_back() {
+        let (held, need) = (Held::new(4), NeedBody { algorithm: DigestAlgorithm::Sha256, cap_bytes: 4 });
+        for _ in 0..2 {
+            let body = Full::new(Bytes::from_static(b"four"));
+            let (whole, _) = read(body, need, 4, Duration::from_secs(60), &held).await.unwrap();
+            let mut body = GatedBody::<Empty<Bytes>>::whole(whole);
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(4), false));
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "four");
+            assert!(body.is_end_stream() && body.frame().await.is_none());
+        }
+        assert!(GatedBody::<Empty<Bytes>>::said(Bytes::new()).is_end_stream());
+    }
+}

@@ -16,7 +16,7 @@ use portcullis_engine::{Engine, Request as Question};
 use portcullis_model::decision::DecisionId;
 use portcullis_model::facts::ReplayAnswer;
 use portcullis_model::time::UnixTime;
-use portcullis_model::verdict::Reason;
+use portcullis_model::verdict::{Reason, Verdict};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -289,7 +289,9 @@ impl Shared {
         let decided = self.engine.decide(Question { body_digest, ..Question::new(head, now) });
         if let (Some(only), Ok(decision)) = (&self.service, &decided) {
             let service = decision.details().facts.service;
-            if !service.is_empty() && service != &**only {
+            // A head that is refused before it is routed leads nowhere; an allow always leads somewhere.
+            let is_routed = !service.is_empty() || decision.verdict() == Verdict::Allow;
+            if is_routed && service != &**only {
                 return Ruling::Denied(Denial::instead(Reason::ServiceUnknown, decision));
             }
         }

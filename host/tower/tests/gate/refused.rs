@@ -125,6 +125,8 @@ async fn a_client_of_grpc_is_answered_in_its_form() {
         (crate::signed::signed("/events", "four", &[grpc]), "8", "body_too_large"),
         (without_peer, "14", "unavailable"),
     ] {
+        let mut request: Request<Body> = request;
+        *request.version_mut() = Version::HTTP_2;
         let answered = world.send(request).await;
         let fields = ["content-type", "grpc-status", "grpc-message", "connection"].map(|name| answered.field(name));
         assert_eq!((answered.status, fields), (200, ["application/grpc", status, message, ""]));
