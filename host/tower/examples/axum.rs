@@ -1,51 +1,59 @@
-//! The gate in front of an axum service: `cargo run -p portcullis-tower --example axum`, then
-//! `curl -i -H 'Host: api.shop.example' -H "X-API-Key: $KEY" http://127.0.0.1:3000/v1/events`.
+//! A service of axum behind the gate.
+//!
+//! ```text
+//! cargo run -p portcullis-tower --example axum
+//! curl -i -H 'x-api-key: demo-key-for-the-examples-of-this-crate' http://localhost:PORT/notes
+//! ```
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::ConnectInfo;
+use anyhow::Result;
 use axum::routing::get;
 use axum::{Extension, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use portcullis_engine::{Config, Engine};
-use portcullis_model::policy;
+use portcullis_model::policy::build;
 use portcullis_model::source::Source;
-use portcullis_model::time::UnixTime;
 use portcullis_tower::head::Peer;
-use portcullis_tower::{Caller, GateLayer};
+use portcullis_tower::{Caller, GateLayer, clock};
 use tokio::net::TcpListener;
-
-const POLICY: &[u8] = include_bytes!("../../server/sample/policy.json");
-
-/// An engine with the sample's policy in force. A program that runs for long confirms it again and again, each time that it
-/// knows it to be current, and applies deltas as they come.
-pub fn engine() -> anyhow::Result<Arc<Engine>> {
-    let engine = Engine::new(&Config::default())?;
-    engine.load(policy::build(&Source::from_json(POLICY)?)?.into())?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    engine.confirm(UnixTime::from_secs(now).ok_or(anyhow::anyhow!("the clock is wrong"))?);
-    Ok(Arc::new(engine))
-}
-
-/// Answers whoever the gate has let in.
-async fn events(Extension(caller): Extension<Caller>) -> String {
-    format!("{} of {} may use {}\n", caller.credential, caller.tenant, caller.endpoint)
-}
-
-/// Serves until the program ends.
-pub async fn serve(listener: TcpListener, engine: Arc<Engine>) -> std::io::Result<()> {
-    let gate = GateLayer::new(engine).service("shop").peer(|extensions| {
-        let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
-        Some(Peer { address: peer.ip(), secure: false })
-    });
-    let app = Router::new().route("/v1/events", get(events)).layer(gate);
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
-}
+use tower::ServiceBuilder;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:3000").await?;
-    println!("listening on http://{}", listener.local_addr()?);
-    Ok(serve(listener, engine()?).await?)
+async fn main() -> Result<()> {
+    let listener = TcpListener::bind("localhost:0").await?;
+    println!("http://localhost:{}/notes", listener.local_addr()?.port());
+    serve(listener).await
+}
+
+/// Serves until accepting fails.
+pub async fn serve(listener: TcpListener) -> Result<()> {
+    let gate = GateLayer::new(engine()?).service("notes");
+    let app = Router::new().route("/notes", get(notes));
+    loop {
+        let (stream, address) = listener.accept().await?;
+        let peer = Peer { address: address.ip(), secure: false };
+        // The gate is around the router, so that it sees each request as it came.
+        let guarded = ServiceBuilder::new().layer(Extension(peer)).layer(gate.clone()).service(app.clone());
+        tokio::spawn(async move {
+            let server = auto::Builder::new(TokioExecutor::new());
+            // A connection that breaks off is its client's business.
+            drop(server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(guarded)).await);
+        });
+    }
+}
+
+async fn notes(Extension(caller): Extension<Caller>) -> String {
+    format!("the notes of {}, read by {}\n", caller.tenant, caller.credential)
+}
+
+fn engine() -> Result<Arc<Engine>> {
+    let source = Source::from_json(include_bytes!("policy.json"))?;
+    let engine = Engine::new(&Config::default())?;
+    engine.load(build(&source)?.into())?;
+    // A program that gets changes from elsewhere confirms again whenever it knows that it has the newest.
+    engine.confirm(clock::now());
+    Ok(Arc::new(engine))
 }

@@ -1,92 +1,83 @@
-//! The gate in front of a gRPC service of tonic: `cargo run -p portcullis-tower --example tonic`.
-//!
-//! `POST /v1/events` of the sample's policy is a method of gRPC here: of the service `v1`, the method `events`.
+//! A service of tonic behind the gate: `Hello` takes and gives a `google.protobuf.StringValue`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
+use http::{Extensions, Request, Response};
 use portcullis_engine::{Config, Engine};
-use portcullis_model::policy;
+use portcullis_model::policy::build;
 use portcullis_model::source::Source;
-use portcullis_model::time::UnixTime;
 use portcullis_tower::head::Peer;
-use portcullis_tower::{Caller, GateLayer};
+use portcullis_tower::{Caller, GateLayer, clock};
 use tokio::net::TcpListener;
 use tonic::body::Body;
-use tonic::codegen::BoxFuture;
-use tonic::codegen::http::{Request, Response};
-use tonic::server::{Grpc, NamedService, UnaryService};
-use tonic::transport::Server;
-use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
-use tonic::{Extensions, Status};
+use tonic::server::{Grpc, NamedService};
+use tonic::transport::server::{Server, TcpConnectInfo, TcpIncoming};
 use tonic_prost::ProstCodec;
+use tower::{Service, service_fn};
 
-const POLICY: &[u8] = include_bytes!("../../server/sample/policy.json");
-
-/// What `protoc` would have made of a service with one method from a StringValue to a StringValue.
-#[derive(Clone)]
-struct Events;
-
-impl NamedService for Events {
-    const NAME: &'static str = "v1";
+#[tokio::main]
+async fn main() -> Result<()> {
+    let listener = TcpListener::bind("localhost:0").await?;
+    println!("http://localhost:{}/demo.Greeter/Hello", listener.local_addr()?.port());
+    serve(listener).await
 }
 
-impl tower::Service<Request<Body>> for Events {
+/// Serves until accepting fails.
+pub async fn serve(listener: TcpListener) -> Result<()> {
+    let gate = GateLayer::new(engine()?).service("greeter").peer(peer);
+    Ok(Server::builder().layer(gate).add_service(Greeter).serve_with_incoming(TcpIncoming::from(listener)).await?)
+}
+
+/// Where tonic says that a request comes from.
+fn peer(extensions: &Extensions) -> Option<Peer> {
+    let address = extensions.get::<TcpConnectInfo>()?.remote_addr()?.ip();
+    Some(Peer { address, secure: false })
+}
+
+fn hello(request: tonic::Request<String>) -> Ready<Result<tonic::Response<String>, tonic::Status>> {
+    let caller = request.extensions().get::<Caller>().map(|caller| caller.tenant.clone()).unwrap_or_default();
+    ready(Ok(tonic::Response::new(format!("hello {}, from {caller}", request.get_ref()))))
+}
+
+/// What the code that is generated for a service does.
+#[derive(Clone)]
+struct Greeter;
+
+impl NamedService for Greeter {
+    const NAME: &'static str = "demo.Greeter";
+}
+
+impl Service<Request<Body>> for Greeter {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<Response<Body>, Infallible>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).unary(Greet, request).await) })
-    }
-}
-
-/// Answers whoever the gate has let in.
-struct Greet;
-
-impl UnaryService<String> for Greet {
-    type Response = String;
-    type Future = BoxFuture<tonic::Response<String>, Status>;
-
-    fn call(&mut self, request: tonic::Request<String>) -> Self::Future {
-        let caller = request.extensions().get::<Caller>().map(|caller| caller.credential.clone());
         Box::pin(async move {
-            let caller = caller.ok_or_else(|| Status::internal("the gate is not in front of this"))?;
-            Ok(tonic::Response::new(format!("{caller} says {}", request.into_inner())))
+            match request.uri().path() {
+                "/demo.Greeter/Hello" => {
+                    let codec = ProstCodec::<String, String>::default();
+                    Ok(Grpc::new(codec).unary(service_fn(hello), request).await)
+                }
+                _ => Ok(tonic::Status::unimplemented("").into_http()),
+            }
         })
     }
 }
 
-fn peer(extensions: &Extensions) -> Option<Peer> {
-    let address: SocketAddr = extensions.get::<TcpConnectInfo>()?.remote_addr()?;
-    Some(Peer { address: address.ip(), secure: false })
-}
-
-/// An engine with the sample's policy in force.
-pub fn engine() -> anyhow::Result<Arc<Engine>> {
+fn engine() -> Result<Arc<Engine>> {
+    let source = Source::from_json(include_bytes!("policy.json"))?;
     let engine = Engine::new(&Config::default())?;
-    engine.load(policy::build(&Source::from_json(POLICY)?)?.into())?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    engine.confirm(UnixTime::from_secs(now).ok_or(anyhow::anyhow!("the clock is wrong"))?);
+    engine.load(build(&source)?.into())?;
+    engine.confirm(clock::now());
     Ok(Arc::new(engine))
-}
-
-/// Serves until the program ends.
-pub async fn serve(listener: TcpListener, engine: Arc<Engine>) -> anyhow::Result<()> {
-    let server = Server::builder().layer(GateLayer::new(engine).service("shop").peer(peer)).add_service(Events);
-    Ok(server.serve_with_incoming(TcpIncoming::from(listener)).await?)
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:3001").await?;
-    println!("listening on http://{}", listener.local_addr()?);
-    serve(listener, engine()?).await
 }
