@@ -33,7 +33,7 @@ use crate::proxy::{
     Bounds, ClientSettings, ClientsError, Issuing, Preflight, Proxy, Routing, Service, Upstream, Wiring,
 };
 use crate::usage::Usage;
-use crate::{Exit, clock, failures, leaked, master_key, tls};
+use crate::{Exit, clock, envoy, failures, leaked, master_key, tls};
 
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
@@ -252,7 +252,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         },
     })?;
     let refusals = Arc::new(Refusals::new());
-    let nodes = Nodes::new();
+    let nodes = Nodes::new(Some(envoy::carried()));
     tokio::spawn(nodes.clone().follow(control.enforced()));
     let admin = Arc::new(Admin::new(admin::Wiring {
         control: Arc::clone(&control),

@@ -514,7 +514,7 @@ fn the_command_line_makes_a_feed_its_key_and_shows_who_reads_it() {
         lines[0].starts_with("NODE") && lines[1].starts_with("this host") && lines[2].starts_with("eu-1"),
         "{nodes:?}"
     );
-    assert!(lines[2].contains("0f0f0f0f0f0f"), "{nodes:?}");
+    assert!(lines[2].contains("0f0f0f0f0f0f (another)"), "{nodes:?}");
 
     let in_use = cli(&world, &["feed", "delete", "edge", "--yes"]);
     assert!(in_use.code == Some(1) && in_use.stderr.contains("revoke it first"), "{in_use:?}");
