@@ -195,7 +195,8 @@ fn with_a_trap(module: &[u8]) -> Result<Vec<u8>> {
         }
     }
     let function = function.context("it takes requests")? - imported;
-    let body = bodies[function as usize].clone();
+    let body = bodies[usize::try_from(function)?].clone();
+    let body = usize::try_from(body.start)?..usize::try_from(body.end)?;
     let mut trapping = module.to_vec();
     // No locals, `unreachable`, `nop` up to the end.
     trapping[body.clone()].fill(1);
