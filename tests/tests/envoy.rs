@@ -397,7 +397,9 @@ fn trapping(folder: &Path) -> Result<std::path::PathBuf> {
                     }
                 }
             }
-            Payload::CodeSectionEntry(body) => bodies.push(usize::try_from(body.get_operators_reader()?.original_position())?),
+            Payload::CodeSectionEntry(body) => {
+                bodies.push(usize::try_from(body.get_operators_reader()?.original_position())?)
+            }
             _ => {}
         }
     }

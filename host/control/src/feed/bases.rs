@@ -36,7 +36,8 @@ impl FeedBase {
         all.update(feed.as_str().as_bytes());
         all.update(revision.0.to_le_bytes());
         sha256.iter().for_each(|part| all.update(part));
-        let id = base16ct::lower::encode_string(&all.finalize()[..16]);
+        let digest: [u8; 32] = all.finalize().into();
+        let id = base16ct::lower::encode_string(digest.first_chunk::<16>().unwrap_or(&[0; 16]));
         FeedBase { feed, id, revision, sha256, bytes }
     }
 
