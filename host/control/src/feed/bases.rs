@@ -37,7 +37,8 @@ impl FeedBase {
         all.update(revision.0.to_le_bytes());
         sha256.iter().for_each(|part| all.update(part));
         let digest: [u8; 32] = all.finalize().into();
-        let id = base16ct::lower::encode_string(digest.first_chunk::<16>().unwrap_or(&[0; 16]));
+        let (half, _) = digest.split_at(digest.len() / 2);
+        let id = base16ct::lower::encode_string(half);
         FeedBase { feed, id, revision, sha256, bytes }
     }
 

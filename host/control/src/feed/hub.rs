@@ -69,11 +69,11 @@ struct Step {
     services: Arc<[Service]>,
     bytes: usize,
     /// What feeds got of it.
-    projected: Mutex<ProjectedParts>,
+    projected: Mutex<BTreeMap<(Id, Revision), Place>>,
 }
 
-/// By feed, and by the revision from which on it has its services. Whoever asks first makes it, the others wait for it.
-type ProjectedParts = BTreeMap<(Id, Revision), Arc<OnceLock<Part>>>;
+/// What a feed gets of a delta, once somebody has asked.
+type Place = Arc<OnceLock<Part>>;
 
 /// What a feed gets of a delta.
 #[derive(Clone)]
