@@ -401,7 +401,7 @@ fn trapping(folder: &Path) -> Result<std::path::PathBuf> {
             _ => {}
         }
     }
-    let start = bodies[found.context("the module takes heads")? - imported];
+    let start = usize::try_from(bodies[found.context("the module takes heads")? - imported])?;
     // One instruction of two bytes becomes `unreachable` and `nop`; what comes after never runs.
     ensure!(matches!(bytes[start], 0x20 | 0x23 | 0x41) && bytes[start + 1] < 0x80, "it begins otherwise");
     bytes[start..start + 2].copy_from_slice(&[0, 1]);
