@@ -20,7 +20,7 @@ use portcullis_tests::envoy::{Config, Envoy};
 use portcullis_tests::module;
 use portcullis_tests::wire::{Answer, Upstream, connect, exchange};
 use serde_json::{Value, json};
-use wasmparser::{Parser, Payload};
+use wasmparser::{Operator, Parser, Payload};
 
 use crate::listeners::{cluster, configuration, message};
 
@@ -384,7 +384,7 @@ fn the_ready_configuration_is_one_that_envoy_takes() -> Result<()> {
 
 /// The module, but that it stops at each head.
 fn trapping(folder: &Path) -> Result<std::path::PathBuf> {
-    let mut bytes = fs::read(module::filter()?)?;
+    let bytes = fs::read(module::filter()?)?;
     let (mut imported, mut found, mut bodies) = (0, None, Vec::new());
     for payload in Parser::new(0).parse_all(&bytes) {
         match payload? {
@@ -397,16 +397,22 @@ fn trapping(folder: &Path) -> Result<std::path::PathBuf> {
                     }
                 }
             }
-            Payload::CodeSectionEntry(body) => {
-                bodies.push(usize::try_from(body.get_operators_reader()?.original_position())?)
-            }
+            Payload::CodeSectionEntry(body) => bodies.push(body),
             _ => {}
         }
     }
-    let start = bodies[found.context("the module takes heads")? - imported];
-    // One instruction of two bytes becomes `unreachable` and `nop`; what comes after never runs.
-    ensure!(matches!(bytes[start], 0x20 | 0x23 | 0x41) && bytes[start + 1] < 0x80, "it begins otherwise");
-    bytes[start..start + 2].copy_from_slice(&[0, 1]);
+    // The first instruction that does something becomes `unreachable` and `nop`s; what comes after never runs.
+    let mut operators = bodies[found.context("the module takes heads")? - imported].get_operators_reader()?;
+    let start = loop {
+        let at = operators.original_position();
+        if !matches!(operators.read()?, Operator::Block { .. } | Operator::Loop { .. }) {
+            break usize::try_from(at)?;
+        }
+    };
+    let end = usize::try_from(operators.original_position())?;
+    let mut bytes = bytes.clone();
+    bytes[start..end].fill(1);
+    bytes[start] = 0;
     let path = folder.join("trapping.wasm");
     fs::write(&path, bytes)?;
     Ok(path)
