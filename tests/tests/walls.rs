@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use cargo_metadata::{Dependency, DependencyKind, Metadata, MetadataCommand};
+use sha2::Digest as _;
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
 /// Every crate of the workspace, and the crates of the workspace that it may depend on, be it to build or to test
@@ -186,5 +187,40 @@ fn an_import_is_found() -> Result<()> {
     // One type without parameters and results, and a function of that type from `env`.
     let module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x02\x0b\x01\x03env\x03now\0\0";
     ensure!(declared(module)?.imports == ["env/now"]);
+    Ok(())
+}
+
+/// What the module for Envoy may ask of the proxy: the calls of the proxy-wasm ABI 0.2.1, and of WASI what Envoy gives. A proxy
+/// that lacks one of them does not load the module.
+const MODULE_IMPORTS: [&str; 6] = [
+    "wasi_snapshot_preview1/clock_time_get",
+    "wasi_snapshot_preview1/environ_get",
+    "wasi_snapshot_preview1/environ_sizes_get",
+    "wasi_snapshot_preview1/fd_write",
+    "wasi_snapshot_preview1/proc_exit",
+    "wasi_snapshot_preview1/random_get",
+];
+
+#[test]
+fn the_module_imports_the_proxy_and_the_wasi_calls_that_envoy_gives() -> Result<()> {
+    let module = std::fs::read(portcullis_tests::module::filter()?)?;
+    // What Envoy's V8 has: wide arithmetic is not among it.
+    let features = WasmFeatures::WASM2 | WasmFeatures::SIMD;
+    Validator::new_with_features(features).validate_all(&module)?;
+    let imports = declared(&module)?.imports;
+    let strange: Vec<_> = imports
+        .iter()
+        .filter(|import| !import.starts_with("env/proxy_") && !MODULE_IMPORTS.contains(&import.as_str()))
+        .collect();
+    ensure!(strange.is_empty(), "the module imports {strange:?}");
+    ensure!(imports.iter().any(|import| import == "env/proxy_get_header_map_pairs"), "{imports:?}");
+    Ok(())
+}
+
+#[test]
+fn the_module_knows_its_digest_once_it_is_handed_out() -> Result<()> {
+    let mut module = std::fs::read(portcullis_tests::module::filter()?)?;
+    let before = sha2::Sha256::digest(&module);
+    ensure!(portcullis_model::module::fill(&mut module)?.as_slice() == before.as_slice());
     Ok(())
 }

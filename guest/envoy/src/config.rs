@@ -199,3 +199,108 @@ fn decoded(field: &'static str, base64: &str) -> Result<Vec<u8>, ConfigError> {
 pub(crate) fn value(field: &'static str, what: impl Into<String>) -> ConfigError {
     ConfigError::Value { field, what: what.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use portcullis_model::credential::Seed;
+    use portcullis_model::id::Revision;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn feed() -> Value {
+        json!({
+            "service": "shop",
+            "node": "edge-1",
+            "feed": {"name": "edge", "cluster": "portcullis", "authority": "portcullis.internal", "key_env": "KEY"},
+            "decisions": {"queue": 10}
+        })
+    }
+
+    fn of(value: &Value) -> Result<Config, String> {
+        parse(value.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_feed_is_read() {
+        let config = of(&feed()).unwrap();
+        assert_eq!(config.service.as_ref().map(Id::as_str), Some("shop"));
+        assert_eq!((config.node.as_deref(), config.queue), (Some("edge-1"), 10));
+        assert_eq!(config.feed().unwrap().cluster, "portcullis");
+    }
+
+    #[test]
+    fn a_policy_is_read_as_source_and_compiled() {
+        let source = Source::empty(Revision(3), Seed([7; 16]));
+        let compiled = build(&source).unwrap();
+        let base64 = Base64::encode_string(&compiled);
+        for written in [json!({"policy": source}), json!({"policy_base64": base64})] {
+            let config = of(&written).unwrap();
+            let Origin::Inline(inline) = config.origin else { panic!("{written}") };
+            assert_eq!((inline.policy, config.queue), (compiled.clone(), DEFAULT_QUEUE));
+        }
+    }
+
+    #[test]
+    fn a_bad_configuration_names_the_field() {
+        let with = |path: &str, value: Value| {
+            let mut whole = feed();
+            match path.split_once('.') {
+                Some((outer, inner)) => whole[outer][inner] = value,
+                None => whole[path] = value,
+            }
+            whole
+        };
+        for (written, named) in [
+            (with("servce", json!("shop")), "servce"),
+            (with("service", json!("no id")), "service"),
+            (with("service", json!(7)), "service"),
+            (with("node", json!("a b")), "node"),
+            (with("node", json!("n".repeat(65))), "node"),
+            (with("feed.name", json!("")), "feed.name"),
+            (with("feed.nmae", json!("x")), "feed"),
+            (with("feed.cluster", json!("")), "feed.cluster"),
+            (with("feed.cluster", json!("c".repeat(MAX_NAME_BYTES + 1))), "feed.cluster"),
+            (with("feed.authority", json!("a b")), "feed.authority"),
+            (with("feed.key_env", json!("\n")), "feed.key_env"),
+            (with("feed.key_env", json!(null)), "feed.key_env"),
+            (with("decisions.queue", json!(0)), "decisions.queue"),
+            (with("decisions.queue", json!(MAX_QUEUE + 1)), "decisions.queue"),
+            (with("decisions.queue", json!("many")), "decisions.queue"),
+            (with("policy_base64", json!("")), "exactly one of `feed`"),
+            (with("key_sheets_base64", json!([""])), "key_sheets_base64"),
+            (json!({}), "exactly one of `feed`"),
+            (json!({"policy_base64": "%"}), "policy_base64"),
+            (json!({"policy": {"format": 1}}), "policy"),
+            (json!({"policy_base64": "", "key_sheets_base64": ["%"]}), "key_sheets_base64"),
+            (json!([]), "."),
+        ] {
+            let error = of(&written).unwrap_err();
+            assert!(error.contains(named), "{written}: {error}");
+        }
+        let mut source = serde_json::to_value(Source::empty(Revision(1), Seed([7; 16]))).unwrap();
+        source["format"] = json!(SOURCE_FORMAT + 1);
+        assert!(of(&json!({"policy": source})).unwrap_err().contains("policy.format"));
+        for text in ["", "{", "{} {}"] {
+            assert!(matches!(parse(text.as_bytes()), Err(ConfigError::Json { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_at_n() {
+        let mut whole = feed();
+        whole["node"] = json!("n".repeat(64));
+        whole["feed"]["cluster"] = json!("c".repeat(MAX_NAME_BYTES));
+        whole["decisions"]["queue"] = json!(MAX_QUEUE);
+        assert!(of(&whole).is_ok());
+    }
+
+    #[test]
+    fn no_error_repeats_a_value() {
+        let key = "ptc_k3J9aQ2x_secret";
+        let mut whole = feed();
+        whole["feed"]["key_env"] = json!(format!("{key} "));
+        assert!(!of(&whole).unwrap_err().contains(key));
+        assert!(!of(&json!({"policy_base64": format!("%{key}")})).unwrap_err().contains(key));
+    }
+}

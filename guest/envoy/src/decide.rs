@@ -112,6 +112,31 @@ pub fn peer(property: &[u8]) -> Option<IpAddr> {
     Some(address.ip().to_canonical())
 }
 
+/// How far a request has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Nothing was decided.
+    New,
+    /// Its body is being read for its signature.
+    Reading,
+    /// It was allowed.
+    Passed,
+    /// It was denied.
+    Denied,
+}
+
+impl Progress {
+    /// Whether what comes of it is let through. INVARIANT (paused-for-good): only of one that was allowed, so that one whose
+    /// refusal the proxy did not send goes nowhere either.
+    #[must_use]
+    pub fn goes_on(self) -> bool {
+        match self {
+            Progress::Passed => true,
+            Progress::New | Progress::Reading | Progress::Denied => false,
+        }
+    }
+}
+
 /// What is to be done with a request.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Ruling {
@@ -261,4 +286,165 @@ pub fn refusal(cause: Cause, id: DecisionId, details: &[u8]) -> Refusal {
         headers.push(("connection", "close".to_owned()));
     }
     Refusal { status, headers, body }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_model::policy::build;
+    use portcullis_model::source::Source;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config;
+
+    const KEY: &str = "ptc_tkAcme01_2QDM4q6fFuV4VikgcpcPavCAp0IgQxGo54Otfsw";
+
+    fn packed(fields: &[(&str, &str)]) -> Vec<u8> {
+        let length = |text: &str| u32::try_from(text.len()).unwrap().to_le_bytes();
+        let mut out = u32::try_from(fields.len()).unwrap().to_le_bytes().to_vec();
+        for (name, value) in fields {
+            out.extend_from_slice(&length(name));
+            out.extend_from_slice(&length(value));
+        }
+        for text in fields.iter().flat_map(|(name, value)| [name, value]) {
+            out.extend_from_slice(text.as_bytes());
+            out.push(0);
+        }
+        out
+    }
+
+    const HEAD: [(&str, &str); 4] =
+        [(":method", "GET"), (":authority", "api.shop.example"), (":path", "/v1/events"), (":scheme", "https")];
+
+    fn worker(service: &str) -> Worker {
+        let source: Source = Source::from_json(include_bytes!("../../../host/server/sample/policy.json")).unwrap();
+        build(&source).unwrap();
+        let written = json!({"service": service, "policy": source}).to_string();
+        Worker::start(config::parse(written.as_bytes()).unwrap()).unwrap()
+    }
+
+    fn ruling(worker: &Worker, fields: &[(&str, &str)], details: &mut Vec<u8>) -> Ruling {
+        let bytes = packed(&[&HEAD[..], fields].concat());
+        let mut head = Vec::new();
+        let peer = "192.0.2.7".parse().unwrap();
+        match Fields::read(&bytes).unwrap().pack(peer, true, &mut head) {
+            Ok(()) => {
+                let now = UnixTime::from_secs(1_800_000_000).unwrap();
+                decide(worker, &head, None, now, &mut |_, _| panic!("nothing is asked for once"), details)
+            }
+            Err(reason) => Ruling::Denied(Cause::Gate(reason)),
+        }
+    }
+
+    #[test]
+    fn fields_are_read_and_no_cut_of_them_is() {
+        let bytes = packed(&[&HEAD[..], &[("x-a", "1"), ("x-a", ""), (":else", "e")]].concat());
+        let fields = Fields::read(&bytes).unwrap();
+        assert_eq!((fields.method, fields.target), (&b"GET"[..], &b"/v1/events"[..]));
+        assert_eq!(fields.authority, Some(&b"api.shop.example"[..]));
+        assert_eq!(fields.headers, [(&b"x-a"[..], &b"1"[..]), (b"x-a", b"")]);
+        for end in 0..bytes.len() {
+            assert!(Fields::read(&bytes[..end]).is_none(), "{end}");
+        }
+        assert!(Fields::read(&[255; 64]).is_none());
+    }
+
+    #[test]
+    fn a_peer_is_an_address_with_a_port() {
+        for (property, address) in [
+            ("192.0.2.1:443", Some("192.0.2.1")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("[::ffff:192.0.2.1]:443", Some("192.0.2.1")),
+            ("192.0.2.1", None),
+            ("/run/envoy.sock", None),
+            ("@abstract:1", None),
+            ("", None),
+        ] {
+            assert_eq!(peer(property.as_bytes()), address.map(|address| address.parse().unwrap()), "{property}");
+        }
+        assert_eq!(peer(&[255]), None);
+    }
+
+    #[test]
+    fn the_gate_is_asked_and_its_answer_kept() {
+        let (worker, mut details) = (worker("shop"), Vec::new());
+        assert_eq!(ruling(&worker, &[("x-api-key", KEY)], &mut details), Ruling::Allowed);
+        let allowed = Details::unpack(&details).unwrap();
+        assert_eq!((allowed.facts.tenant, allowed.facts.endpoint), ("acme", "shop/events"));
+        for (fields, reason) in [
+            (&[][..], Reason::CredentialMissing),
+            (&[("x-api-key", KEY), ("x-api-key", KEY)], Reason::CredentialDoubled),
+            (&[("x-api-key", KEY), ("x-workspace-key", KEY)], Reason::CredentialsTwo),
+            (&[("x-api-key", KEY), ("content_length", "1")], Reason::HeaderUnderscore),
+            (&[("x-api-key", KEY), ("transfer_encoding", "chunked")], Reason::HeaderUnderscore),
+        ] {
+            assert_eq!(ruling(&worker, fields, &mut details), Ruling::Denied(Cause::Gate(reason)));
+        }
+    }
+
+    #[test]
+    fn what_is_routed_to_another_service_is_unknown_here() {
+        let mut details = Vec::new();
+        let denied = Ruling::Denied(Cause::Gate(Reason::ServiceUnknown));
+        assert_eq!(ruling(&worker("other"), &[("x-api-key", KEY)], &mut details), denied);
+        assert_eq!(ruling(&worker("other"), &[], &mut details), denied, "and what the gate says of it stays here");
+    }
+
+    #[test]
+    fn a_refusal_tells_the_public_code_and_the_decision_alone() {
+        let (worker, mut details) = (worker("shop"), Vec::new());
+        let Ruling::Denied(cause) = ruling(&worker, &[], &mut details) else { panic!("it was allowed") };
+        let refusal = refusal(cause, DecisionId(7), &details);
+        assert_eq!(refusal.status, 401);
+        assert_eq!(
+            refusal.body,
+            "{\"type\":\"about:blank\",\"title\":\"Unauthorized\",\"status\":401,\"code\":\"unauthorized\",\"decision\":\"0000000000007\"}\n"
+        );
+        let expected = [
+            ("content-type", "application/problem+json"),
+            ("cache-control", "no-store"),
+            ("x-portcullis-decision", "0000000000007"),
+            ("www-authenticate", "ApiKey realm=\"shop\", ManagementKey-v1 realm=\"shop\""),
+        ];
+        assert!(refusal.headers.iter().map(|(name, value)| (*name, value.as_str())).eq(expected));
+    }
+
+    #[test]
+    fn an_unreadable_head_and_a_body_that_is_not_read_end_the_connection() {
+        for (cause, ends) in [
+            (Cause::Gate(Reason::PathDotSegment), true),
+            (Cause::Gate(Reason::TargetTooLong), true),
+            (Cause::Gate(Reason::HeadTooLarge), true),
+            (Cause::Host(HostFault::BodyTooLarge), true),
+            (Cause::Gate(Reason::CredentialUnknown), false),
+            (Cause::Host(HostFault::ReplaysFull), false),
+        ] {
+            let refusal = refusal(cause, DecisionId(7), &[]);
+            assert_eq!(refusal.headers.contains(&("connection", "close".to_owned())), ends, "{}", cause.name());
+        }
+    }
+
+    #[test]
+    fn only_what_was_allowed_goes_on() {
+        assert!(Progress::Passed.goes_on());
+        for paused in [Progress::New, Progress::Reading, Progress::Denied] {
+            assert!(!paused.goes_on(), "{paused:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_portcullis_may_set_is_found_however_often_it_comes() {
+        let bytes = packed(&[("x-portcullis-tenant", "a"), ("x-portcullis-", "b"), ("x-portcullis", "c")]);
+        let fields = Fields::read(&bytes).unwrap();
+        assert!(fields.reserved().eq(["x-portcullis-tenant", "x-portcullis-"]));
+    }
+
+    #[test]
+    fn a_body_is_announced_by_its_length() {
+        for (value, length) in [("7", Some(7)), ("", None), ("7,7", None), ("-1", None)] {
+            let bytes = packed(&[("content-length", value)]);
+            assert_eq!(Fields::read(&bytes).unwrap().announced_bytes(), length, "{value}");
+        }
+        assert_eq!(Fields::read(&packed(&HEAD)).unwrap().announced_bytes(), None);
+    }
 }

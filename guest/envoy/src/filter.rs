@@ -11,7 +11,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::decide::{self, Cause, Fields, Refusal, Ruling};
+use crate::decide::{self, Cause, Fields, Progress, Refusal, Ruling};
 use crate::host::{self, SharedData};
 use crate::replays;
 use crate::worker::{Worker, now};
@@ -19,19 +19,17 @@ use crate::worker::{Worker, now};
 /// The most bytes of a body that are copied out of the proxy at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// Where the proxy's access log finds the id of the decision: `%FILTER_STATE(wasm.portcullis.decision:PLAIN)%`.
+const NOTED_DECISION: &str = "portcullis.decision";
+/// The same of the reason of a denial.
+const NOTED_REASON: &str = "portcullis.reason";
+
 /// A request on its way.
 pub struct Filter {
     worker: Option<Rc<Worker>>,
-    state: State,
-}
-
-enum State {
-    /// Nothing of it is known.
-    New,
-    /// Its body is being read for its signature.
-    Reading(Box<Reading>),
-    /// It goes on, or was answered.
-    Ended,
+    progress: Progress,
+    /// There while the progress is [`Progress::Reading`].
+    reading: Option<Box<Reading>>,
 }
 
 /// What is kept while a body is read.
@@ -49,7 +47,7 @@ impl Filter {
     /// A request of which nothing is known yet.
     #[must_use]
     pub fn new(worker: Option<Rc<Worker>>) -> Filter {
-        Filter { worker, state: State::New }
+        Filter { worker, progress: Progress::New, reading: None }
     }
 
     fn head(&mut self, is_end: bool) -> Action {
@@ -85,20 +83,15 @@ impl Filter {
                 let (head, details) = (std::mem::take(head), std::mem::take(details));
                 let cap = usize::try_from(cap_bytes).unwrap_or(usize::MAX);
                 let hash = Hash::new(algorithm);
-                self.state = State::Reading(Box::new(Reading { fields: bytes, head, details, hash, hashed: 0, cap }));
+                self.progress = Progress::Reading;
+                self.reading = Some(Box::new(Reading { fields: bytes, head, details, hash, hashed: 0, cap }));
                 Action::Pause
             }
         }
     }
 
     fn body(&mut self, body_size: usize, is_end: bool) -> Action {
-        let (Some(worker), State::Reading(reading)) = (self.worker.clone(), &mut self.state) else {
-            return match &self.state {
-                State::Ended => Action::Continue,
-                // Not reached: the proxy gives the head first, and there is no reading without a worker.
-                State::New | State::Reading(_) => self.deny_without_worker(),
-            };
-        };
+        let Some((worker, reading)) = self.worker.clone().zip(self.reading.as_mut()) else { return self.unread() };
         if body_size > reading.cap {
             return self.fail(&worker, HostFault::BodyTooLarge);
         }
@@ -116,9 +109,14 @@ impl Filter {
         if is_end { self.finish(&worker) } else { Action::Pause }
     }
 
+    /// A part of a request that is not read here.
+    fn unread(&self) -> Action {
+        if self.progress.goes_on() { Action::Continue } else { Action::Pause }
+    }
+
     /// The body is there, and nothing comes after it.
     fn finish(&mut self, worker: &Worker) -> Action {
-        let State::Reading(reading) = std::mem::replace(&mut self.state, State::Ended) else { return Action::Pause };
+        let Some(reading) = self.reading.take() else { return self.unread() };
         let Reading { fields, head, mut details, hash, .. } = *reading;
         let ruling = decide_now(worker, &head, Some(&hash.finish()), &mut details);
         match (ruling, Fields::read(&fields)) {
@@ -130,10 +128,8 @@ impl Filter {
 
     /// The body cannot be used for its signature.
     fn fail(&mut self, worker: &Worker, fault: HostFault) -> Action {
-        match std::mem::replace(&mut self.state, State::Ended) {
-            State::Reading(reading) => self.deny(worker, Cause::Host(fault), &reading.details),
-            State::New | State::Ended => self.deny(worker, Cause::Host(fault), &[]),
-        }
+        let details = self.reading.take().map(|reading| reading.details).unwrap_or_default();
+        self.deny(worker, Cause::Host(fault), &details)
     }
 
     /// Lets the request go on with the edits of the allow.
@@ -145,13 +141,16 @@ impl Filter {
             // What must not go on may be in the request still.
             return self.deny(worker, Cause::Host(HostFault::BadAnswer), packed);
         }
-        let _ = decide::record(worker, host::unix_ms(), None, packed);
-        self.state = State::Ended;
+        let id = decide::record(worker, host::unix_ms(), None, packed);
+        host::note(NOTED_DECISION, &id.text());
+        self.progress = Progress::Passed;
         Action::Continue
     }
 
     fn deny(&mut self, worker: &Worker, cause: Cause, details: &[u8]) -> Action {
         let id = decide::record(worker, host::unix_ms(), Some(cause), details);
+        host::note(NOTED_DECISION, &id.text());
+        host::note(NOTED_REASON, cause.name().as_bytes());
         self.respond(&decide::refusal(cause, id, details))
     }
 
@@ -163,18 +162,16 @@ impl Filter {
     fn respond(&mut self, refusal: &Refusal) -> Action {
         let Refusal { status, headers, body } = refusal;
         let headers = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.progress = Progress::Denied;
         // A request that is paused goes nowhere, so one whose answer the proxy does not take is denied all the same.
         let _ = hostcalls::send_http_response(u32::from(*status), headers, Some(body.as_bytes()));
-        self.state = State::Ended;
         Action::Pause
     }
 }
 
 impl Context for Filter {
     fn on_done(&mut self) -> bool {
-        if let (Some(worker), State::Reading(_)) = (&self.worker, &self.state)
-            && let State::Reading(reading) = std::mem::replace(&mut self.state, State::Ended)
-        {
+        if let (Some(worker), Some(reading)) = (&self.worker, self.reading.take()) {
             // The client or the proxy gave up.
             let fault = Cause::Host(HostFault::BodyBroken);
             let _ = decide::record(worker, host::unix_ms(), Some(fault), &reading.details);
@@ -193,11 +190,10 @@ impl HttpContext for Filter {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-        match (self.worker.clone(), &self.state) {
-            (_, State::Ended) => Action::Continue,
+        match (self.worker.clone(), &self.reading) {
             // A signature is over the bytes of the body and not over trailers.
-            (Some(worker), State::New | State::Reading(_)) => self.fail(&worker, HostFault::BodyTrailers),
-            (None, State::New | State::Reading(_)) => self.deny_without_worker(),
+            (Some(worker), Some(_)) => self.fail(&worker, HostFault::BodyTrailers),
+            (Some(_) | None, _) => self.unread(),
         }
     }
 }

@@ -52,6 +52,11 @@ mod wasm {
         hostcalls::get_property(path.to_vec()).ok().flatten()
     }
 
+    /// Notes something of the request for the proxy's access log: the filter state `wasm.NAME`.
+    pub fn note(name: &str, value: &[u8]) {
+        let _ = hostcalls::set_property(vec![name], Some(value));
+    }
+
     /// All fields of the request as the proxy packs them.
     #[must_use]
     pub fn request_headers() -> Option<Vec<u8>> {
@@ -82,7 +87,9 @@ mod wasm {
     /// The proxy's `node.id`; nothing where it has none.
     #[must_use]
     pub fn node() -> Option<String> {
-        String::from_utf8(property(&["node", "id"])?).ok().filter(|id| !id.is_empty())
+        // The second is what older proxies call it.
+        let id = property(&["xds", "node", "id"]).or_else(|| property(&["node", "id"]))?;
+        String::from_utf8(id).ok().filter(|id| !id.is_empty())
     }
 
     /// Calls a cluster of the proxy. Gives the token of the answer; nothing where the call cannot be made.

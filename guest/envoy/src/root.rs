@@ -6,7 +6,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
 
 use crate::filter::Filter;
-use crate::worker::Worker;
+use crate::worker::{Worker, module_digest};
 use crate::{config, feed, host};
 
 proxy_wasm::main! {{
@@ -47,6 +47,9 @@ impl RootContext for Root {
                 if worker.config.feed().is_some() {
                     self.set_tick_period(feed::TICK);
                 }
+                let digest = module_digest();
+                let module = digest.as_deref().unwrap_or("unknown");
+                host::log(LogLevel::Info, &format!("configured; the digest of the module is {module}"));
                 self.worker = Some(Rc::new(worker));
                 true
             }

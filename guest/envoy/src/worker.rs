@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 
 use portcullis_eval::Gate;
 use portcullis_model::head::MAX_HEAD_BYTES;
+use portcullis_model::module;
 use portcullis_model::time::UnixTime;
 
 use crate::config::{Config, ConfigError, FeedConfig, Inline, Origin, value};
@@ -107,6 +108,16 @@ impl Source {
             Ok(source)
         })
     }
+}
+
+/// The slot that whoever hands the module out puts its digest into.
+static SLOT: [u8; module::EMPTY.len()] = module::EMPTY;
+
+/// The digest of this module, in hex; nothing where nobody put it in.
+#[must_use]
+pub fn module_digest() -> Option<String> {
+    // The compiler must not know what is in the slot: it is filled once it is done.
+    module::read(std::hint::black_box(&SLOT)).map(|digest| base16ct::lower::encode_string(&digest))
 }
 
 /// The time, of the proxy.

@@ -13,6 +13,7 @@
 //! | [`problem`] | what a caller is told of a denial |
 //! | [`fault`] | denials that the gate knows nothing of |
 //! | [`feed`] | what a proxy's worker and the host that feeds it say to each other |
+//! | [`module`] | how a module that runs in a proxy knows what it is |
 //! | [`source`] | the JSON source document and the delta between two of them |
 //! | [`key_sheet`] | the keys of a day, by which signatures are checked |
 //! | [`signing`] | request signatures: the canonical request, keys of a day, what a client does |
@@ -29,6 +30,7 @@ pub mod head;
 pub mod id;
 pub mod key_sheet;
 pub mod method;
+pub mod module;
 pub mod policy;
 pub mod problem;
 pub mod signing;

@@ -186,6 +186,11 @@ pub(crate) enum Error {
     /// Two things would go to standard output.
     #[error("`--json` and `-o -` both go to standard output: give `-o` a file")]
     TwoOutputs,
+    /// The module that the program carries is not as it is built.
+    #[error(
+        "the module that this program carries has no slot for its digest: it was not built by its own build script"
+    )]
+    ModuleSlot,
     /// No name for the output.
     #[error("a source from standard input gives the output no name: give `-o FILE`, or `-o -` for standard output")]
     NoOutputName,

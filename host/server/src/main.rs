@@ -13,6 +13,7 @@
 //! | [`signing_pair`] | a signer's keys, for a check without a server |
 //! | [`report`] | a verdict explained, for people and as JSON |
 //! | [`policy`] | making and reading policies: build, inspect, diff |
+//! | [`envoy`] | the module for Envoy, which the program carries |
 //! | [`document`] | a file as the policy, delta or source that it holds |
 //! | [`evidence`] | the audit as files, checked without a server |
 //! | [`input`], [`output`] | files and the standard streams |
@@ -26,10 +27,10 @@ mod authz;
 mod check;
 mod cli;
 mod client;
-mod clock;
 mod config;
 mod demo;
 mod document;
+mod envoy;
 mod error;
 mod evidence;
 mod failures;
@@ -61,6 +62,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
+use portcullis_tower::clock;
 
 use crate::error::Error;
 
@@ -92,6 +94,7 @@ enum Command {
     Check(Box<check::Args>),
     Sign(Box<sign::Args>),
     Policy(policy::Args),
+    Envoy(envoy::Args),
     Serve(serve::Args),
     Recover(recover::Args),
     Secrets(secrets::Args),
@@ -138,6 +141,7 @@ fn run(command: Command) -> Result<Exit, Error> {
         Command::Check(args) => check::run(&args),
         Command::Sign(args) => sign::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Envoy(args) => envoy::run(&args),
         Command::Serve(args) => Ok(serve::run(&args)?),
         Command::Recover(args) => Ok(recover::run(&args)?),
         Command::Secrets(args) => Ok(secrets::run(&args)?),

@@ -119,6 +119,26 @@ fn the_admin_api_is_not_offered_to_the_network_in_plain_text() {
 }
 
 #[test]
+fn feeds_have_a_listener_of_their_own_where_one_is_named() {
+    assert!(parse("data = \"d\"").unwrap().feed.is_none());
+    let feed = parse("data = \"d\"\n[feed]\nlisten = \"127.0.0.1:9181\"\n").unwrap().feed.unwrap();
+    assert!(feed.listen.to_string() == "127.0.0.1:9181" && feed.tls.is_none());
+    for (text, what) in [
+        ("[feed]\n", "`feed.listen`: it is left out"),
+        ("[feed]\nlisten = 9181\n", "`feed.listen`: this is a whole number"),
+        (
+            "[feed]\nlisten = \"0.0.0.0:9181\"\n",
+            "is no loopback address, and keys would cross the network in plain text",
+        ),
+        ("[feed]\nlisten = \"127.0.0.1:9181\"\nhosts = []\n", "unknown field `hosts`"),
+    ] {
+        let told = faults(&format!("data = \"d\"\n{text}"));
+        assert!(told.len() == 1 && told[0].contains(what), "{told:?}");
+    }
+    assert!(parse("data = \"d\"\n[feed]\nlisten = \"0.0.0.0:9181\"\nallow_plaintext = true\n").is_ok());
+}
+
+#[test]
 fn certificates_are_read_before_anything_is_opened() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -20,8 +20,20 @@ fn help_is_as_reviewed() {
 }
 
 /// Commands that work by themselves.
-const LOCAL: [&str; 9] =
-    ["", "check", "sign", "policy", "policy build", "policy inspect", "policy diff", "secrets", "secrets rekey"];
+const LOCAL: [&str; 12] = [
+    "",
+    "check",
+    "sign",
+    "policy",
+    "policy build",
+    "policy inspect",
+    "policy diff",
+    "envoy",
+    "envoy module",
+    "envoy config",
+    "secrets",
+    "secrets rekey",
+];
 /// Commands that work on a server, and the one that prints scripts.
 const ON_SERVER: &[(&str, &str)] = &[
     ("service", "list show create edit delete"),
