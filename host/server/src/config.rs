@@ -45,10 +45,10 @@ pub(crate) struct Config {
     pub(crate) proxy: ProxyConfig,
     /// The listener of the admin API.
     pub(crate) admin: AdminConfig,
-    /// The listeners for proxies that ask before they forward.
-    pub(crate) authz: Vec<AuthzConfig>,
     /// The listener of workers alone, where there is one.
     pub(crate) feed: Option<FeedConfig>,
+    /// The listeners for proxies that ask before they forward.
+    pub(crate) authz: Vec<AuthzConfig>,
     /// How much is kept of decisions.
     pub(crate) decisions: DecisionsConfig,
     /// How much is kept of the audit.
@@ -160,8 +160,8 @@ impl Config {
             master_key_file: check.path("master_key_file", file.master_key_file),
             proxy: check.proxy(file.proxy),
             admin: check.admin(file.admin),
-            authz: check.authz(file.authz),
             feed: file.feed.and_then(|feed| check.feed(feed)),
+            authz: check.authz(file.authz),
             decisions: check.decisions(file.decisions),
             audit: check.audit(file.audit),
             tokens: check.tokens(file.tokens),

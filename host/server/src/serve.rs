@@ -267,7 +267,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     }));
 
     let of_feed = config.feed.iter().filter_map(|feed| feed.tls.as_ref());
-    for identity in config.proxy.tls.iter().chain(&config.admin.tls).chain(&identities).chain(of_feed) {
+    for identity in config.proxy.tls.iter().chain(&config.admin.tls).chain(of_feed).chain(&identities) {
         tokio::spawn(identity.clone().follow(tls::POLL_INTERVAL));
     }
     tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
@@ -313,11 +313,8 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let cut = shutdown.drain(config.proxy.drain_timeout).await;
     end(serving).await;
     end(administering).await;
-    for task in answering {
+    for task in feeding.into_iter().chain(answering) {
         end(task).await;
-    }
-    if let Some(feeding) = feeding {
-        end(feeding).await;
     }
     end(issued).await;
     end(written).await;

@@ -22,6 +22,10 @@ use crate::places::Places;
 /// The longest body that is taken for a signature; what the proxies here send is shorter.
 pub(crate) const BODY_LIMIT: usize = 1 << 20;
 
+/// What Envoy's HTTP service puts before a target.
+pub(crate) const PATH_PREFIX: &str = "/check";
+/// The most fields of a check: those of a request, and the proxy's own.
+const MAX_FIELDS: usize = 256;
 /// The most signed requests that are remembered; the corpus has fewer.
 const REPLAYS: usize = 1024;
 
@@ -39,7 +43,11 @@ impl Services {
         let runtime = Runtime::new()?;
         let clock = Arc::new(AtomicU64::new(0));
         let mut services = Services { engines: Vec::new(), addresses: BTreeMap::new(), clock, runtime };
-        for (name, setting, follows) in places.all() {
+        for (name, mut setting, follows) in places.all() {
+            if follows {
+                // No time is older than the oldest that a gate was told.
+                setting.confirmed = None;
+            }
             let engine = Arc::new(setting.engine(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"))?);
             let address = services.serve(dialect, Arc::clone(&engine)).with_context(|| name.clone())?;
             services.addresses.insert(name, address);
@@ -63,8 +71,8 @@ impl Services {
             dialect,
             service: None,
             secret: None,
-            path_prefix: String::new(),
-            whole_bodies: true,
+            path_prefix: if dialect == Dialect::EnvoyHttp { PATH_PREFIX.to_owned() } else { String::new() },
+            whole_bodies: dialect != Dialect::Nginx,
             body_limit: BODY_LIMIT,
         };
         let authz = Authz::new(Arc::new(wiring), terms);
@@ -79,8 +87,9 @@ impl Services {
                         async move { Ok::<_, std::convert::Infallible>(authz.handle(request).await) }
                     });
                     // A proxy that ends takes its connections along.
-                    let _ =
-                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                    let mut http = auto::Builder::new(TokioExecutor::new());
+                    http.http1().max_headers(MAX_FIELDS);
+                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });

@@ -6,6 +6,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod auth_request;
 mod authz;
 mod differences;
 mod ext_authz;
