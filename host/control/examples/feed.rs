@@ -70,7 +70,7 @@ async fn furnish(installation: &Installation) -> anyhow::Result<()> {
             id: format!("tenant-{number}").parse()?,
             name: String::new(),
             modules: Vec::new(),
-            key_limit: u32::MAX,
+            key_limit: 10_000_000,
             rules: Default::default(),
         };
         installation.done(Command::CreateTenant(tenant)).await?;
