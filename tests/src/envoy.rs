@@ -150,6 +150,18 @@ impl Envoy {
         self.process.words()
     }
 
+    /// Waits until it has logged a text.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn until_logged(&mut self, text: &str) -> Result<()> {
+        let log = self.folder.path().join("envoy.log");
+        self.process.until(text, || {
+            let words = fs::read(&log).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains(text).then_some(())
+        })
+    }
+
     /// The end of what it logged.
     #[must_use]
     pub fn last_words(&self) -> String {
@@ -192,6 +204,9 @@ fn launch(config: &Config, folder: &Path) -> Result<(Process, SocketAddr)> {
     command.args([
         "--use-dynamic-base-id",
         "--disable-hot-restart",
+        // What a new configuration replaces is gone soon.
+        "--drain-time-s",
+        "1",
         "--log-level",
         "warning",
         "--component-log-level",

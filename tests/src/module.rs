@@ -15,9 +15,6 @@ const FEATURES: &str = "-Ctarget-feature=+simd128";
 /// # Errors
 /// Where it cannot be built.
 pub fn filter() -> Result<PathBuf> {
-    if let Some(f) = env::var_os("PORTCULLIS_FILTER") {
-        return Ok(f.into());
-    }
     build(
         &["--profile", "guest", "--package", "portcullis-envoy"],
         "Cargo.toml",
@@ -48,4 +45,26 @@ pub fn build(arguments: &[&str], manifest: &str, folder: &str, module: &str) -> 
     let status = cargo.status().context("cargo does not start")?;
     ensure!(status.success(), "{manifest} is not built for {TARGET}");
     Ok(target.join(TARGET).join(module))
+}
+
+/// The server, as the tests of its own crate start it.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn server() -> Result<PathBuf> {
+    if let Some(server) = env::var_os("PORTCULLIS_SERVER") {
+        return Ok(server.into());
+    }
+    let program = env::current_exe()?;
+    // target/PROFILE/deps/PROGRAM
+    let profile = program.ancestors().nth(2).context("the program is not below a target folder")?;
+    let server = profile.join("portcullis");
+    if !server.exists() {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--locked", "--package", "portcullis"]);
+        cargo.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+        cargo.arg("--target-dir").arg(profile.parent().context("a profile is in a target folder")?);
+        ensure!(cargo.status().context("cargo does not start")?.success(), "the server is not built");
+    }
+    Ok(server)
 }

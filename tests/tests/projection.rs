@@ -188,3 +188,30 @@ fn a_removal_of_an_unknown_digest_asks_for_a_new_base() -> Result<()> {
     ensure!(matches!(projection.delta(&delta, &known), Projected::Delta(_)));
     Ok(())
 }
+
+/// The checkpoint of the audit names every tenant, so it is not for those who are to have some of them.
+#[test]
+fn a_pinned_part_has_no_checkpoint() -> Result<()> {
+    let mut old = random::document(&mut Choices::new(&[]), 1)?;
+    old.checkpoint = Some("of all tenants".to_owned());
+    let new = Source {
+        revision: portcullis_model::id::Revision(2),
+        checkpoint: Some("a later one".to_owned()),
+        ..old.clone()
+    };
+    for pin in [None, old.tenants.first().map(|tenant| tenant.id.clone())] {
+        let pinned = |source: &Source| {
+            let mut source = source.clone();
+            source.services.iter_mut().for_each(|service| service.tenant.clone_from(&pin));
+            source
+        };
+        let (old, new, projection) = (pinned(&old), pinned(&new), projection(&["one"])?);
+        ensure!(projection.source(old.clone()).checkpoint.is_some() == pin.is_none());
+        let was = Replaced { services: &old.services, credentials: &[] };
+        let Projected::Delta(delta) = projection.delta(&Delta::between(&old, &new), &was) else {
+            anyhow::bail!("a checkpoint asks for no new base");
+        };
+        ensure!(delta.checkpoint.is_some() == pin.is_none());
+    }
+    Ok(())
+}

@@ -8,7 +8,7 @@ mod sender;
 use std::time::{Duration, Instant};
 
 use portcullis_model::feed::{
-    CURSOR_HEADER, ENFORCED_HEADER, MAX_NODE_BYTES, NODE_HEADER, NOW_HEADER, WORKER_HEADER, is_node_name,
+    CURSOR_HEADER, ENFORCED_HEADER, MAX_NODE_BYTES, MODULE_HEADER, NODE_HEADER, NOW_HEADER, WORKER_HEADER, is_node_name,
 };
 use portcullis_model::id::Revision;
 use proxy_wasm::types::LogLevel;
@@ -17,7 +17,7 @@ use crate::config::{ConfigError, FeedConfig, value};
 use crate::feed::puller::{Puller, Reply};
 use crate::feed::sender::{Sender, Sent};
 use crate::host;
-use crate::worker::{Source, Worker};
+use crate::worker::{Source, Worker, module_digest};
 
 /// How often the worker looks at what is to be done.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -35,6 +35,7 @@ pub struct Feed {
     authorization: String,
     node: String,
     worker: String,
+    module: Option<String>,
     started: Instant,
     puller: Puller,
     sender: Sender,
@@ -80,6 +81,7 @@ impl Feed {
             authorization: format!("ManagementKey-v1 {key}"),
             node,
             worker: format!("{:016x}", host::random()),
+            module: module_digest(),
             started: Instant::now(),
             puller: Puller::new(config.name.clone(), host::random()),
             sender: Sender::new(host::random()),
@@ -112,6 +114,7 @@ impl Feed {
             (WORKER_HEADER, self.worker.as_str()),
             (NOW_HEADER, now.as_str()),
         ];
+        headers.extend(self.module.as_deref().map(|module| (MODULE_HEADER, module)));
         headers.extend(enforced.as_deref().map(|revision| (ENFORCED_HEADER, revision)));
         if call.body.is_some() {
             headers.push(("content-type", "application/octet-stream"));

@@ -189,6 +189,8 @@ impl Authz {
         headers.insert(TARGET, HeaderValue::from_bytes(target).ok()?);
         match self.terms.dialect {
             Dialect::EnvoyHttp | Dialect::EnvoyGrpc => {
+                // Envoy takes out after it has set, so not the target, which is set in place of a client's.
+                remove.retain(|name| name != TARGET.as_str());
                 // Those of the check itself too: a client may have sent them.
                 remove.extend([PEER_HEADER, SECRET_HEADER].map(str::to_owned));
                 headers.insert(ENVOY_REMOVE, HeaderValue::from_str(&remove.join(",")).ok()?);

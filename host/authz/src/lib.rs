@@ -26,8 +26,7 @@ mod nginx;
 mod secret;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -76,6 +75,9 @@ impl Dialect {
     ];
 }
 
+/// Records a decision, why it is no allow and its packed details, and leads to its id.
+pub type Record = Box<dyn Fn(Option<Cause>, &[u8]) -> String + Send + Sync>;
+
 /// What decides, and what is told of it. Listeners of one process share it.
 pub struct Wiring {
     /// What decides.
@@ -86,8 +88,8 @@ pub struct Wiring {
     pub replays: Arc<Replays>,
     /// Whether what the facts name may be reached through a proxy. What may not looks like no service at all.
     pub serves: Box<dyn Fn(&Facts<'_>) -> bool + Send + Sync>,
-    /// Records a decision, why it is no allow and its packed details, and leads to its id. The answer waits for it.
-    pub record: Box<dyn Fn(Option<Cause>, &[u8]) -> String + Send + Sync>,
+    /// Where decisions are recorded. The answer waits for it.
+    pub record: Record,
     /// Told what is counted.
     pub note: Box<dyn Fn(Note) + Send + Sync>,
 }
@@ -128,8 +130,8 @@ pub struct Authz {
     wiring: Arc<Wiring>,
     terms: Terms,
     held: Arc<tokio::sync::Semaphore>,
-    /// A mistake in the proxy's configuration is told once, not with every request.
-    is_told: AtomicBool,
+    /// What to do about mistakes in the proxy's configuration: each is told once, not with every request.
+    told: Mutex<Vec<&'static str>>,
 }
 
 impl fmt::Debug for Authz {
@@ -163,7 +165,7 @@ impl Authz {
     #[must_use]
     pub fn new(wiring: Arc<Wiring>, terms: Terms) -> Arc<Authz> {
         let held = Arc::new(tokio::sync::Semaphore::new(check::MAX_HELD_KIB));
-        Arc::new(Authz { wiring, terms, held, is_told: AtomicBool::new(false) })
+        Arc::new(Authz { wiring, terms, held, told: Mutex::default() })
     }
 
     /// The service of Envoy's gRPC dialect, whatever the terms say of the dialect.
@@ -203,7 +205,9 @@ impl Authz {
 
     /// The denial of a check that cannot be decided, of whose cause the operator is told once.
     pub(crate) fn incomplete(&self, incomplete: Incomplete) -> Denial {
-        if !self.is_told.swap(true, Ordering::Relaxed) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.contains(&incomplete.fix) {
+            told.push(incomplete.fix);
             let fault = Cause::Host(incomplete.fault).name();
             tracing::warn!(
                 fault,

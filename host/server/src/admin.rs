@@ -8,6 +8,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`services`], [`tenants`], [`people`], [`keys`], [`feeds`] | the records |
+//! | [`served`] | what a feed serves to workers of proxies |
 //! | [`own`] | what a person who has signed in does |
 //! | [`nodes`] | the workers that are attached, and who of them decides by what |
 //! | [`import`] | keys of another system |
@@ -41,6 +42,7 @@ mod records;
 mod refusals;
 mod routes;
 mod schema;
+mod served;
 mod services;
 mod tenants;
 mod tokens;
@@ -163,6 +165,28 @@ impl Admin {
                 Problem::new(status, code, detail).into_response()
             };
         }
+        self.guarded(peer, secure, request).await
+    }
+
+    /// Answers one request to the listener of feeds, which knows their calls and no others. A browser cannot send what they
+    /// need, so that its name in Host does not matter.
+    pub(crate) async fn handle_worker<B>(&self, peer: IpAddr, secure: bool, request: Request<B>) -> Response
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if !served::is_call_of_workers(request.uri().path()) {
+            return nothing_here().await.into_response();
+        }
+        self.guarded(peer, secure, request).await
+    }
+
+    /// Asks the gate, then does what is asked.
+    async fn guarded<B>(&self, peer: IpAddr, secure: bool, request: Request<B>) -> Response
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let permit = match self.decide(peer, secure, &request) {
             Ok(permit) => permit,
             Err((denial, id)) => {

@@ -19,6 +19,9 @@ use crate::metrics::Metrics;
 use crate::proxy::Routing;
 use crate::tls::Identity;
 
+/// The most fields that a proxy adds to those of a request.
+const MAX_OWN_HEADERS: usize = 128;
+
 /// A listener that is open and is not served yet.
 pub(crate) struct Opened {
     listener: Listener,
@@ -53,6 +56,8 @@ pub(crate) fn open(config: AuthzConfig, limits: Limits, metrics: &Metrics) -> Re
         None => identity.server_config(),
     });
     let listener = Listener::bind("authz.listen", config.listen, tls.transpose()?, limits, metrics.clone())?;
+    // So that a request with too many fields is told so by the gate.
+    let listener = listener.with_own_headers(MAX_OWN_HEADERS);
     tracing::info!(authz = %listener.address(), dialect = ?config.dialect, "answering");
     let AuthzConfig { dialect, service, secret, path_prefix, whole_bodies, signed_body_limit, .. } = config;
     let terms = Terms { dialect, service, secret, path_prefix, whole_bodies, body_limit: signed_body_limit };

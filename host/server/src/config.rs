@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) proxy: ProxyConfig,
     /// The listener of the admin API.
     pub(crate) admin: AdminConfig,
+    /// The listener of workers alone, where there is one.
+    pub(crate) feed: Option<FeedConfig>,
     /// The listeners for proxies that ask before they forward.
     pub(crate) authz: Vec<AuthzConfig>,
     /// How much is kept of decisions.
@@ -93,6 +95,15 @@ pub(crate) struct AdminConfig {
     pub(crate) tls: Option<Identity>,
     /// Names that Host may have besides those of the loopback.
     pub(crate) hosts: Vec<String>,
+}
+
+/// How feeds are offered beside the admin API.
+#[derive(Debug)]
+pub(crate) struct FeedConfig {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// The certificate, where it speaks TLS.
+    pub(crate) tls: Option<Identity>,
 }
 
 /// How much is kept of decisions.
@@ -149,6 +160,7 @@ impl Config {
             master_key_file: check.path("master_key_file", file.master_key_file),
             proxy: check.proxy(file.proxy),
             admin: check.admin(file.admin),
+            feed: file.feed.and_then(|feed| check.feed(feed)),
             authz: check.authz(file.authz),
             decisions: check.decisions(file.decisions),
             audit: check.audit(file.audit),
@@ -170,6 +182,7 @@ struct File {
     proxy: ProxyFile,
     #[serde(default)]
     admin: AdminFile,
+    feed: Option<Spanned<FeedFile>>,
     #[serde(default)]
     authz: Vec<Spanned<AuthzFile>>,
     #[serde(default)]
@@ -204,6 +217,14 @@ struct AdminFile {
     listen: Setting,
     tls: Option<Spanned<TlsFile>>,
     hosts: Setting,
+    allow_plaintext: Setting,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FeedFile {
+    listen: Setting,
+    tls: Option<Spanned<TlsFile>>,
     allow_plaintext: Setting,
 }
 
@@ -293,12 +314,36 @@ impl Check<'_> {
         let has_tls = file.tls.is_some();
         let listen = self.address("admin.listen", file.listen, SocketAddr::from(([127, 0, 0, 1], 9180)));
         let allow_plaintext = self.switch("admin.allow_plaintext", file.allow_plaintext);
-        if !has_tls && !allow_plaintext && !listen.ip().to_canonical().is_loopback() {
-            let what = format!("`{listen}` is no loopback address, and keys would cross the network in plain text");
+        if !has_tls && !allow_plaintext {
             let fix = "give `admin.tls`, listen on `127.0.0.1:9180`, or set `allow_plaintext = true` behind a proxy of your own";
-            self.faults.add("admin.listen", at, what, fix);
+            self.loopback_alone("admin.listen", at, listen, fix);
         }
         AdminConfig { listen, tls: self.identity("admin.tls", file.tls), hosts: self.hosts("admin.hosts", file.hosts) }
+    }
+
+    fn feed(&mut self, file: Spanned<FeedFile>) -> Option<FeedConfig> {
+        let span = file.span();
+        let FeedFile { listen, tls, allow_plaintext } = file.into_inner();
+        let at = listen.as_ref().map(Spanned::span);
+        if listen.is_none() {
+            let fix = "say where it listens, such as `listen = \"127.0.0.1:9181\"`, or leave the table out: `admin.listen` serves feeds too";
+            self.faults.add("feed.listen", Some(span), "it is left out".to_owned(), fix);
+            return None;
+        }
+        let listen = self.address("feed.listen", listen, SocketAddr::from(([127, 0, 0, 1], 9181)));
+        let allow_plaintext = self.switch("feed.allow_plaintext", allow_plaintext);
+        if tls.is_none() && !allow_plaintext {
+            let fix = "give `feed.tls`, listen on `127.0.0.1:9181`, or set `allow_plaintext = true` behind a proxy of your own";
+            self.loopback_alone("feed.listen", at, listen, fix);
+        }
+        Some(FeedConfig { listen, tls: self.identity("feed.tls", tls) })
+    }
+
+    fn loopback_alone(&mut self, key: &str, at: Option<std::ops::Range<usize>>, listen: SocketAddr, fix: &str) {
+        if !listen.ip().to_canonical().is_loopback() {
+            let what = format!("`{listen}` is no loopback address, and keys would cross the network in plain text");
+            self.faults.add(key, at, what, fix);
+        }
     }
 
     fn decisions(&mut self, file: DecisionsFile) -> DecisionsConfig {

@@ -14,6 +14,11 @@ const MODULE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/portcullis-envoy
 /// The configuration as it is tested.
 const CONFIG: &str = include_str!("../deploy/envoy-filter.yaml");
 
+/// What workers report that run the module which this program carries: the digest of its bytes with an empty slot.
+pub(crate) fn carried() -> [u8; module::DIGEST_BYTES] {
+    Sha256::digest(MODULE).into()
+}
+
 /// The gate inside Envoy
 #[derive(clap::Args)]
 #[command(arg_required_else_help = true)]

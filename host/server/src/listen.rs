@@ -69,6 +69,8 @@ pub(crate) struct Listener {
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     limits: Limits,
+    /// The most fields of a head over HTTP/1.1.
+    max_headers: usize,
     metrics: Metrics,
 }
 
@@ -146,7 +148,13 @@ impl Listener {
         };
         let (address, socket) = open().map_err(|source| ListenError { key, address, source })?;
         let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
-        Ok(Listener { socket, address, tls, limits, metrics })
+        // The gate's own limit, so that every request within it is decided.
+        Ok(Listener { socket, address, tls, limits, max_headers: MAX_HEADERS, metrics })
+    }
+
+    /// The same for checks of proxies: so many more fields, which are the proxy's own beside those of the request.
+    pub(crate) fn with_own_headers(self, own: usize) -> Self {
+        Listener { max_headers: MAX_HEADERS + own, ..self }
     }
 
     /// Where it listens.
@@ -164,7 +172,7 @@ impl Listener {
         B::Data: Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let http = Arc::new(http(self.limits));
+        let http = Arc::new(http(self.limits, self.max_headers));
         let places = Arc::new(Semaphore::new(self.limits.max_connections));
         loop {
             let accepted = tokio::select! {
@@ -215,15 +223,14 @@ impl Listener {
     }
 }
 
-fn http(limits: Limits) -> auto::Builder<TokioExecutor> {
+fn http(limits: Limits, max_headers: usize) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
         // Runs from the end of one response to the end of the next head, so it bounds idle connections as well.
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(MAX_RAW_HEAD_BYTES)
-        // The gate's own limit, so that every request within it is decided.
-        .max_headers(MAX_HEADERS);
+        .max_headers(max_headers);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)

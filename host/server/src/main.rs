@@ -27,7 +27,6 @@ mod authz;
 mod check;
 mod cli;
 mod client;
-mod clock;
 mod config;
 mod demo;
 mod document;
@@ -63,6 +62,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
+use portcullis_tower::clock;
 
 use crate::error::Error;
 

@@ -15,10 +15,11 @@ use std::time::Duration;
 use portcullis_model::id::Id;
 use portcullis_model::time::UnixTime;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 pub(crate) use self::decisions::read as read_batch;
+use self::receipts::MAX_WAITING;
 pub(crate) use self::receipts::{Receipt, Receipts};
 pub(crate) use self::report::{ModuleDigest, NodeReport};
 pub(crate) use self::table::{Full, Row};
@@ -44,18 +45,25 @@ struct Shared {
     changed: watch::Sender<()>,
     /// Batches of decisions that are being taken, by feed and name of the node.
     batches: Mutex<BTreeMap<(Id, String), usize>>,
-    /// The digest of the module by which this host itself decides.
-    module: ModuleDigest,
+    /// Who waits for receipts.
+    waiting: Arc<Semaphore>,
+    /// The digest of the component by which this host itself decides.
+    component: ModuleDigest,
+    /// What workers report that run the module which this host carries for proxies.
+    carried: Option<ModuleDigest>,
 }
 
 impl Nodes {
-    pub(crate) fn new() -> Nodes {
-        let module = Sha256::digest(portcullis_engine::COMPONENT).into();
+    /// An empty table. `carried` is what workers report that run the module which this host carries for proxies.
+    pub(crate) fn new(carried: Option<ModuleDigest>) -> Nodes {
+        let component = Sha256::digest(portcullis_engine::COMPONENT).into();
         Nodes(Arc::new(Shared {
             table: Mutex::default(),
             changed: watch::Sender::new(()),
             batches: Mutex::default(),
-            module,
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            component,
+            carried,
         }))
     }
 
@@ -108,9 +116,19 @@ impl Nodes {
         self.table().rows(revision, Instant::now())
     }
 
-    /// The digest of the module by which this host itself decides.
-    pub(crate) fn module(&self) -> ModuleDigest {
-        self.0.module
+    /// The digest of the component by which this host itself decides.
+    pub(crate) fn component(&self) -> ModuleDigest {
+        self.0.component
+    }
+
+    /// Whether a module is the one that this host carries for proxies.
+    pub(crate) fn is_carried(&self, module: ModuleDigest) -> Option<bool> {
+        self.0.carried.map(|carried| carried == module)
+    }
+
+    /// A place for somebody who waits for receipts. None where as many wait as may: nothing is to be changed then.
+    pub(crate) fn waiting(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.waiting).try_acquire_owned().ok()
     }
 
     /// Sets the measures that are made of the table.
@@ -167,7 +185,7 @@ mod tests {
 
     #[test]
     fn batches_are_taken_as_many_at_once_as_may_be() {
-        let (nodes, feed) = (Nodes::new(), "edge".parse::<Id>().unwrap());
+        let (nodes, feed) = (Nodes::new(None), "edge".parse::<Id>().unwrap());
         let mut taking: Vec<_> = (0..MAX_NODE_BATCHES).map(|_| nodes.take_batch(&feed, "edge-1").unwrap()).collect();
         assert!(nodes.take_batch(&feed, "edge-1").is_none());
         taking.pop();
@@ -178,5 +196,14 @@ mod tests {
         assert!(nodes.take_batch(&feed, "one-more").is_none());
         taking.clear();
         assert!(nodes.batches().is_empty(), "nothing is left of nodes that are done");
+    }
+
+    #[test]
+    fn as_many_wait_for_receipts_as_may() {
+        let nodes = Nodes::new(None);
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| nodes.waiting().unwrap()).collect();
+        assert!(nodes.waiting().is_none());
+        waiting.pop();
+        assert!(nodes.waiting().is_some());
     }
 }

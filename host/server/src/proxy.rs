@@ -54,7 +54,7 @@ pub(crate) use self::clients::{ClientSettings, ClientsError};
 use self::judge::Judge;
 use self::peer::Peer;
 pub(crate) use self::routing::{ErrorForm, Preflight, Routing, Service, Upstream};
-use self::signed::{Held, RequestBody};
+use self::signed::RequestBody;
 pub(crate) use self::token::Issuing;
 use crate::clock;
 use crate::failures::Failures;
@@ -62,6 +62,7 @@ use crate::journal::{DecisionId, Journal, Kept};
 use crate::leaked::Reports;
 use crate::listen::Connection;
 use crate::metrics::Metrics;
+use portcullis_tower::body::{Held, MAX_HELD_BYTES, read};
 use portcullis_tower::enforce::{Cause, Denial, HostFault, Permit, Ruling, refuse_replay, rule};
 use portcullis_tower::replays::Replays;
 
@@ -162,7 +163,10 @@ impl Proxy {
         } = wiring;
         let clients = Clients::new(clients)?;
         let judge = Judge::new(Arc::clone(&engine), revisions, metrics.clone());
-        let held = Held::new(signed::MAX_HELD_BYTES, metrics.clone());
+        let held = {
+            let metrics = metrics.clone();
+            Held::watched(MAX_HELD_BYTES, move |bytes| metrics.signed_bodies_hold(bytes))
+        };
         Ok(Arc::new(Proxy {
             engine,
             routing,
@@ -280,7 +284,7 @@ impl Proxy {
         }
         let cap = u64::from(need.cap_bytes).min(self.bounds.signed_body_limit);
         let cap = cap.min(self.bounds.request_body_limit.unwrap_or(u64::MAX));
-        let (whole, digest) = match signed::read(body, need, cap, self.bounds.idle_timeout, &self.held).await {
+        let (whole, digest) = match read(body, need, cap, self.bounds.idle_timeout, &self.held).await {
             Ok(read) => read,
             Err(why) => {
                 let gone = RequestBody::Gone("it was not read to its end for its signature");
@@ -392,7 +396,7 @@ impl Proxy {
         } else {
             match body {
                 RequestBody::Coming(body) => failed.end_after(body, answer),
-                RequestBody::Whole(whole) => failed.end(whole.kept(MAX_KEPT_BODY_BYTES), answer),
+                RequestBody::Whole(whole) => failed.end(signed::kept(&whole, MAX_KEPT_BODY_BYTES), answer),
                 RequestBody::Gone(why) => failed.end(WireBody::Unread(why), answer),
             }
         }

@@ -1,6 +1,6 @@
 //! `portcullis serve`: the whole server, from its configuration to its end.
 //!
-//! What runs: the proxy's listener, the admin API's listener, the task that writes decisions, the task that keeps the policy
+//! What runs: the proxy's listener, the admin API's listener, that of feeds where there is one, the task that writes decisions, the task that keeps the policy
 //! confirmed and compact, the one that keeps the audit, one task for each certificate. They end in this order: no new connections, requests drained, the
 //! last decisions written, the store closed.
 
@@ -33,7 +33,7 @@ use crate::proxy::{
     Bounds, ClientSettings, ClientsError, Issuing, Preflight, Proxy, Routing, Service, Upstream, Wiring,
 };
 use crate::usage::Usage;
-use crate::{Exit, clock, failures, leaked, master_key, tls};
+use crate::{Exit, clock, envoy, failures, leaked, master_key, tls};
 
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
@@ -48,6 +48,10 @@ const STORE_REST: Duration = Duration::from_millis(500);
 /// The bounds of the admin listener. A few people and programs use it.
 const ADMIN_LIMITS: Limits =
     Limits { max_connections: 256, head_timeout: Duration::from_secs(15), idle_timeout: Duration::from_secs(60) };
+
+/// The bounds of the listener of feeds. A worker has two connections: one that waits, and one on which decisions come.
+const FEED_LIMITS: Limits =
+    Limits { max_connections: 4096, head_timeout: Duration::from_secs(15), idle_timeout: Duration::from_secs(60) };
 
 const HELP: &str = "\
 The first start makes the data folder. `portcullis recover` makes the first admin key, on the same
@@ -192,6 +196,10 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let admin_tls = identity(&config.admin.tls)?;
     let traffic = bind("proxy.listen", config.proxy.listen, proxy_tls, limits, metrics.clone())?;
     let administration = bind("admin.listen", config.admin.listen, admin_tls, ADMIN_LIMITS, metrics.clone())?;
+    let feeding = match &config.feed {
+        Some(feed) => Some(bind("feed.listen", feed.listen, identity(&feed.tls)?, FEED_LIMITS, metrics.clone())?),
+        None => None,
+    };
 
     let identities = authz::identities(&config.authz);
     let asked: Vec<_> =
@@ -244,7 +252,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         },
     })?;
     let refusals = Arc::new(Refusals::new());
-    let nodes = Nodes::new();
+    let nodes = Nodes::new(Some(envoy::carried()));
     tokio::spawn(nodes.clone().follow(control.enforced()));
     let admin = Arc::new(Admin::new(admin::Wiring {
         control: Arc::clone(&control),
@@ -258,7 +266,8 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
         hosts: &config.admin.hosts,
     }));
 
-    for identity in config.proxy.tls.iter().chain(&config.admin.tls).chain(&identities) {
+    let of_feed = config.feed.iter().filter_map(|feed| feed.tls.as_ref());
+    for identity in config.proxy.tls.iter().chain(&config.admin.tls).chain(of_feed).chain(&identities) {
         tokio::spawn(identity.clone().follow(tls::POLL_INTERVAL));
     }
     tokio::spawn(keep_current(Arc::clone(&control), metrics.clone()));
@@ -276,6 +285,17 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let addresses = (traffic.address(), administration.address());
     let shutdown = Shutdown::new();
     let serving = tokio::spawn(traffic.serve(shutdown.clone(), move |connection| proxy.service(connection)));
+    let feeding = feeding.map(|listener| {
+        tracing::info!(feed = %listener.address(), "serving feeds");
+        let admin = Arc::clone(&admin);
+        tokio::spawn(listener.serve(shutdown.clone(), move |connection: Connection| {
+            let admin = Arc::clone(&admin);
+            service_fn(move |request| {
+                let (admin, peer, secure) = (Arc::clone(&admin), connection.peer.ip(), connection.secure);
+                async move { Ok(admin.handle_worker(peer, secure, request).await) }
+            })
+        }))
+    });
     let administering = tokio::spawn(administration.serve(shutdown.clone(), move |connection: Connection| {
         let admin = Arc::clone(&admin);
         service_fn(move |request| {
@@ -288,10 +308,12 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
 
     let why = ended(control.stopped()).await?;
     drop(journal);
+    // Workers that wait would be waited for.
+    control.end_feeds();
     let cut = shutdown.drain(config.proxy.drain_timeout).await;
     end(serving).await;
     end(administering).await;
-    for task in answering {
+    for task in feeding.into_iter().chain(answering) {
         end(task).await;
     }
     end(issued).await;

@@ -60,3 +60,50 @@ pub fn uri(uri: &mut Uri, details: &Details<'_>) -> Result<(), BadEdit> {
     *uri = Uri::from_parts(parts).map_err(|_| BadEdit)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use portcullis_model::facts::Facts;
+    use portcullis_model::id::Revision;
+    use portcullis_model::time::UnixTime;
+
+    use super::*;
+
+    fn details(tenant: &str) -> Details<'_> {
+        let facts = Facts::unknown(Revision(1), UnixTime::default(), "::1".parse().unwrap());
+        Details::of(Facts { tenant, ..facts })
+    }
+
+    #[test]
+    fn what_only_the_gate_says_is_said_by_it_alone() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-portcullis-tenant", "x-portcullis-kind", "x-api-key", "x-kept"] {
+            headers.append(name, HeaderValue::from_static("1"));
+            headers.append(name, HeaderValue::from_static("2"));
+        }
+        let allowed = Details { strip: Some(Place::Header("X-API-Key")), ..details("acme") };
+        assert_eq!(fields(&mut headers, &allowed), Ok(()));
+        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(left, [("x-kept", "1"), ("x-kept", "2"), ("x-portcullis-tenant", "acme")]);
+    }
+
+    #[test]
+    fn a_value_that_no_field_can_have_is_no_edit() {
+        assert_eq!(fields(&mut HeaderMap::new(), &details("a\nb")), Err(BadEdit));
+    }
+
+    #[test]
+    fn a_credential_is_cut_out_of_an_address_and_the_rest_stays() {
+        for (given, strip, left) in [
+            ("/a?k=1&b=%7e", Some(Place::Parameter("k")), "/a?b=%7e"),
+            ("http://api.example/a?k=1", Some(Place::Parameter("k")), "http://api.example/a"),
+            ("/a?X-Ems-Date=1&b", Some(Place::Presigned("Ems")), "/a?b"),
+            ("/a?k=1", Some(Place::Header("k")), "/a?k=1"),
+            ("/a?k=1", None, "/a?k=1"),
+        ] {
+            let mut edited: Uri = given.parse().unwrap();
+            assert_eq!(uri(&mut edited, &Details { strip, ..details("") }), Ok(()));
+            assert_eq!(edited, left);
+        }
+    }
+}

@@ -30,6 +30,11 @@ impl Permit {
         self.decision.packed()
     }
 
+    /// The denial of a request that was permitted, where the permit cannot be carried out.
+    pub fn refused(&self, fault: HostFault) -> Denial {
+        Denial::of_body(fault, &self.decision)
+    }
+
     /// The facts alone, for judging them again later.
     pub fn facts(&self) -> Vec<u8> {
         let mut facts = Vec::with_capacity(self.decision.packed().len());

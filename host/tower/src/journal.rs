@@ -1,10 +1,11 @@
 //! Where decisions are recorded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use portcullis_model::decision::DecisionId;
 use portcullis_model::feed::ID_COUNT_BITS;
+
+use crate::clock;
 
 /// What takes note of decisions, before they are acted on.
 pub trait Journal: Send + Sync {
@@ -42,8 +43,7 @@ pub struct Unrecorded {
 
 impl Journal for Unrecorded {
     fn record(&self, _reason: u16, _details: &[u8]) -> DecisionId {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        DecisionId(self.ids.next(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+        DecisionId(self.ids.next(clock::unix_ms()))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::CORPUS;
 use crate::outcome::Outcome;
 
 /// The ways that the list may speak of.
-pub(crate) const WAYS: [&str; 4] = ["envoy-filter", "envoy-grpc", "envoy-http", "nginx"];
+pub(crate) const WAYS: [&str; 5] = ["envoy-filter", "envoy-inline", "envoy-grpc", "envoy-http", "nginx"];
 
 /// Several cases to which the same happens.
 #[derive(Deserialize)]

@@ -6,9 +6,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-mod authz;
 mod differences;
-mod ext_authz;
 mod filter;
 mod listeners;
 mod outcome;

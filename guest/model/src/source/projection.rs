@@ -36,6 +36,14 @@ impl KeptTenants {
             KeptTenants::AllBut(apart) => tenant != apart,
         }
     }
+
+    /// Whether the checkpoint of the audit may go along: it names every tenant, so it is not for those who have some.
+    fn may_witness(&self) -> bool {
+        match self {
+            KeptTenants::Only(_) => false,
+            KeptTenants::AllBut(_) => true,
+        }
+    }
 }
 
 /// What a delta takes the place of.
@@ -81,6 +89,7 @@ impl Projection {
     #[must_use]
     pub fn source(&self, mut source: Source) -> Source {
         let tenants = self.tenants(&source.services);
+        source.checkpoint = source.checkpoint.filter(|_| tenants.may_witness());
         source.services.retain(|service| self.services.contains(&service.id));
         source.applications.retain(|application| tenants.contains(&application.tenant));
         source.users.retain(|user| tenants.contains(&user.tenant));
@@ -140,7 +149,7 @@ impl Projection {
                 users: delta.removed.users.iter().filter(is_kept).cloned().collect(),
                 digests: gone.into_iter().collect(),
             },
-            checkpoint: delta.checkpoint.clone(),
+            checkpoint: delta.checkpoint.clone().filter(|_| tenants.may_witness()),
         }))
     }
 

@@ -351,3 +351,101 @@ impl State {
         leads.then(|| self.steps.iter().skip(first).take(MAX_STEPS).cloned().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use portcullis_model::credential::Seed;
+    use portcullis_model::feed::frames;
+
+    use super::*;
+
+    const SEED: Seed = Seed([7; 16]);
+
+    fn id(text: &str) -> Id {
+        text.parse().unwrap()
+    }
+
+    /// A hub at revision 1, with the feed `edge` of a service that is not there.
+    fn hub() -> Hub {
+        let record = FeedRecord { id: id("edge"), services: BTreeSet::from([id("shop")]) };
+        Hub::new(Revision(1), Vec::new(), vec![(record, Revision(1))], Vec::new())
+    }
+
+    fn push(hub: &Hub, bytes: usize) {
+        let Revision(at) = hub.revision();
+        let delta = Delta::empty(Revision(at), Revision(at + 1), SEED);
+        hub.push(InForce { delta, replaced: Some(Vec::new()), bytes }, &[], Vec::new);
+    }
+
+    /// What a worker at that revision is told: the number of deltas, whether that is all, or nothing for a new base.
+    fn told(hub: &Hub, revision: u64) -> Option<(usize, bool)> {
+        let cursor = Cursor { revision: Revision(revision), keys: None };
+        let changes = hub.changes(&id("edge"), cursor, UnixTime::MAX).unwrap();
+        let frames = frames(&changes.frames).unwrap();
+        if frames == [Frame::Rebase] {
+            return None;
+        }
+        let deltas = frames.iter().filter(|frame| matches!(frame, Frame::Delta(_))).count();
+        Some((deltas, matches!(frames.last(), Some(Frame::Confirmed(_)))))
+    }
+
+    #[test]
+    fn who_misses_more_deltas_than_are_kept_takes_a_new_base() {
+        let hub = hub();
+        (0..MAX_FEED_DELTAS).for_each(|_| push(&hub, 1));
+        assert_eq!(told(&hub, 1), Some((MAX_STEPS, false)));
+        push(&hub, 1);
+        assert_eq!((told(&hub, 1), told(&hub, 2)), (None, Some((MAX_STEPS, false))));
+        let newest = hub.revision().0;
+        assert_eq!((told(&hub, newest), told(&hub, newest - 1)), (Some((0, true)), Some((1, true))));
+        assert_eq!(told(&hub, newest + 1), None, "a revision that is not ours");
+    }
+
+    #[test]
+    fn deltas_are_kept_up_to_their_bytes() {
+        let hub = hub();
+        push(&hub, MAX_FEED_DELTA_BYTES - 1);
+        push(&hub, 1);
+        assert_eq!(told(&hub, 1), Some((2, true)));
+        push(&hub, 1);
+        assert_eq!((told(&hub, 1), told(&hub, 2)), (None, Some((2, true))));
+    }
+
+    #[test]
+    fn over_what_is_missing_nobody_goes_on() {
+        let hub = hub();
+        push(&hub, 1);
+        let delta = Delta::empty(Revision(3), Revision(4), SEED);
+        hub.push(InForce { delta, replaced: Some(Vec::new()), bytes: 1 }, &[], Vec::new);
+        assert_eq!((told(&hub, 1), told(&hub, 2), told(&hub, 4)), (None, None, Some((0, true))));
+        // Of a change of which nobody asked what it took the place of.
+        let delta = Delta::empty(Revision(4), Revision(5), SEED);
+        hub.push(InForce { delta, replaced: None, bytes: 1 }, &[], Vec::new);
+        assert_eq!((told(&hub, 4), told(&hub, 5)), (None, Some((0, true))));
+    }
+
+    #[test]
+    fn a_feed_that_comes_again_is_another() {
+        let hub = hub();
+        let record = FeedRecord { id: id("edge"), services: BTreeSet::new() };
+        let feed = hub.feed(&id("edge")).unwrap();
+        let delta = Delta::empty(Revision(1), Revision(2), SEED);
+        let change = InForce { delta, replaced: Some(Vec::new()), bytes: 1 };
+        hub.push(change, &[Write::RemoveFeed(id("edge")), Write::PutFeed(record)], Vec::new);
+        assert!(!hub.leads_on(&feed, Revision(2)));
+        assert_eq!((told(&hub, 1), told(&hub, 2)), (None, Some((0, true))));
+    }
+
+    #[test]
+    fn projected_deltas_are_made_once_and_let_go_of() {
+        let hub = hub();
+        push(&hub, 1);
+        assert_eq!(hub.projected.load(Ordering::Relaxed), 0);
+        told(&hub, 1);
+        let made = hub.projected.load(Ordering::Relaxed);
+        told(&hub, 1);
+        assert!(made > 0 && hub.projected.load(Ordering::Relaxed) == made);
+        push(&hub, MAX_FEED_DELTA_BYTES);
+        assert_eq!(hub.projected.load(Ordering::Relaxed), 0);
+    }
+}

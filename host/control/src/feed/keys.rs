@@ -162,7 +162,9 @@ mod tests {
     }
 
     fn loaded(parts: &Parts, sheets: &mut KeySheets) {
-        parts.parts.iter().for_each(|part| drop(sheets.load(part).unwrap()));
+        for part in &parts.parts {
+            sheets.load(part).unwrap();
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! names the signer and before the day begins, and of nobody else.
 
 use portcullis_control::{Command, Confirmation, NewService, NewWorkspaceKey};
-use portcullis_engine::Request;
+use portcullis_engine::{Engine, Request};
 use portcullis_model::credential::Kind;
 use portcullis_model::head::RequestHead;
 use portcullis_model::key_sheet::Day;
@@ -16,17 +16,17 @@ use secrecy::ExposeSecret as _;
 use crate::house::{House, id, now, service, set, tenant};
 
 /// Ten o'clock of some day.
-const TEN: u64 = 20_900 * 86_400 + 10 * 3600;
+pub(crate) const TEN: u64 = 20_900 * 86_400 + 10 * 3600;
 
 const SCOPE: &str = "eu/shop/request";
 
-struct Pair {
+pub(crate) struct Pair {
     key: String,
     secret: String,
 }
 
 /// A service that accepts signatures, and two tenants.
-async fn signing() -> House {
+pub(crate) async fn signing() -> House {
     set(TEN);
     let house = House::bare().await;
     house.done(Command::PutSignatureProfile(Box::new(presets::escher(SCOPE)))).await;
@@ -42,7 +42,7 @@ async fn signing() -> House {
 }
 
 impl House {
-    async fn pair(&self, tenant: &str) -> Pair {
+    pub(crate) async fn pair(&self, tenant: &str) -> Pair {
         let new = NewWorkspaceKey {
             name: String::new(),
             profile: None,
@@ -61,24 +61,28 @@ impl House {
     }
 
     fn passes(&self, pair: &Pair, signed_at: u64) -> bool {
-        let signed_at = UnixTime::from_secs(signed_at).unwrap();
-        let profile = presets::escher(SCOPE);
-        let request = Unsigned { method: "GET", target: "/events", host: "shop.example", headers: &[], body: b"" };
-        let signer = Signer { profile: &profile, key_id: &pair.key, secret: pair.secret.as_bytes() };
-        let signed = signer.sign(&request, &[], signed_at);
-        let headers: Vec<_> = signed.added.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-        let head = RequestHead {
-            secure: true,
-            bodiless: true,
-            peer: "192.0.2.1".parse().unwrap(),
-            method: b"GET",
-            authority: None,
-            target: b"/events",
-            headers: &headers,
-        };
-        let verdict = self.engine.decide(Request::new(&head.pack().unwrap(), now())).unwrap().verdict();
-        verdict == Verdict::Allow
+        passes_in(&self.engine, pair, signed_at)
     }
+}
+
+pub(crate) fn passes_in(engine: &Engine, pair: &Pair, signed_at: u64) -> bool {
+    let signed_at = UnixTime::from_secs(signed_at).unwrap();
+    let profile = presets::escher(SCOPE);
+    let request = Unsigned { method: "GET", target: "/events", host: "shop.example", headers: &[], body: b"" };
+    let signer = Signer { profile: &profile, key_id: &pair.key, secret: pair.secret.as_bytes() };
+    let signed = signer.sign(&request, &[], signed_at);
+    let headers: Vec<_> = signed.added.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let head = RequestHead {
+        secure: true,
+        bodiless: true,
+        peer: "192.0.2.1".parse().unwrap(),
+        method: b"GET",
+        authority: None,
+        target: b"/events",
+        headers: &headers,
+    };
+    let verdict = engine.decide(Request::new(&head.pack().unwrap(), now())).unwrap().verdict();
+    verdict == Verdict::Allow
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub(super) const CODES: &[Code] = &[
     code("bad_request", &[400], "A field of the head that workers send is missing or not as it should be."),
     code("bad_target", &[400], "The path or the query is refused: it can be read in more than one way."),
     code("built_in", &[409], "It comes with Portcullis and cannot be changed so."),
-    code("busy", &[503], "Too many changes are waiting, nothing has changed: try again."),
+    code("busy", &[503], "Too many changes or calls of workers are waiting, nothing has changed: try again."),
     code("changed", &[412], "The record has changed since it was read: read it again."),
     code("confirmation_required", &[409], "It cannot be undone: confirm it."),
     code("cut_off", &[400], "The body ended before it was whole."),
@@ -70,6 +70,7 @@ pub(super) const CODES: &[Code] = &[
     code("personal_key_exists", &[409], "The person has a personal key: regenerate or delete it."),
     code("profile_in_use", &[409], "Services accept the profile, or keys sign by it."),
     code("rotation_under_way", &[409], "The next key of access tokens is published already."),
+    code("stopping", &[503], "This host is about to end: ask another, or try again."),
     code("storage_failed", &[503], "The disk did not take it, nothing has changed."),
     code("too_large", &[413, 414, 431], "The body or the head is longer than is taken."),
     code(

@@ -202,6 +202,12 @@ impl Operation<'_> {
         self.answers.insert(status.to_string(), answer);
     }
 
+    /// Answers bytes.
+    pub(super) fn answers_bytes(&mut self, status: u16, description: &str) {
+        let content = json!({ "application/octet-stream": {} });
+        self.answers.insert(status.to_string(), json!({ "description": description, "content": content }));
+    }
+
     /// Answers without a body.
     pub(super) fn answers_nothing(&mut self, status: u16, description: &str) {
         self.answers.insert(status.to_string(), json!({ "description": description }));

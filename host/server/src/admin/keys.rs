@@ -558,7 +558,7 @@ pub(super) async fn revoke(
     wait: WaitQuery,
     Body(body): Body<RevokeBody>,
 ) -> Result<Uncached<Shown<KeyView>>, Problem> {
-    let Some(wait) = wait.wait()? else {
+    let Some(wait) = wait.wait(&api)? else {
         api.order(&caller, if_match, Command::RevokeKey(key.clone(), confirmation(body.confirm))).await?;
         return get(api, caller, key).await;
     };
@@ -585,7 +585,7 @@ pub(super) async fn delete(
     Asked(asked): Asked<ConfirmedWait>,
 ) -> Result<RemovedEverywhere, Problem> {
     let key = KeyRef { tenant, kind: Kind::Management, id };
-    let wait = asked.wait()?;
+    let wait = asked.wait(&api)?;
     let done = api.order(&caller, if_match, Command::DeleteKey(key, confirmation(asked.confirm))).await?;
     Ok(match wait {
         None => RemovedEverywhere { receipts: None },

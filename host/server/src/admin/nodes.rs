@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use portcullis_control::{Caller, FieldFault};
@@ -11,6 +12,7 @@ use portcullis_model::id::{Id, Revision};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::answer::{List, Removed};
@@ -18,7 +20,7 @@ use super::describe::{Answer, Operation};
 use super::problem::Problem;
 use super::{Api, schema};
 use crate::evidence::hex;
-use crate::nodes::{LIVE, ModuleDigest, Nodes, Receipt, Receipts, Row};
+use crate::nodes::{LIVE, Nodes, Receipt, Receipts, Row};
 
 /// How long receipts are waited for where the caller does not say, in seconds.
 const USUAL_WAIT_S: u32 = 10;
@@ -42,7 +44,7 @@ pub(super) struct NodeView {
     address: Option<IpAddr>,
     /// SHA-256 of the module by which it decides; null where it does not say.
     module: Option<String>,
-    /// Whether that is the module of this host.
+    /// Whether that is the module that this host carries for proxies; null where the worker does not say.
     same_module: Option<bool>,
     /// The revision by which it decides; null where it has no policy and denies everything.
     revision: Option<u64>,
@@ -59,14 +61,14 @@ pub(super) struct NodeView {
 }
 
 impl NodeView {
-    fn of(row: Row, own: ModuleDigest) -> NodeView {
+    fn of(row: Row, nodes: &Nodes) -> NodeView {
         NodeView {
             node: row.node,
             worker: Some(row.worker.to_string()),
             feed: Some(row.feed),
             address: Some(row.address),
             module: row.module.map(|module| hex(&module)),
-            same_module: row.module.map(|module| module == own),
+            same_module: row.module.and_then(|module| nodes.is_carried(module)),
             revision: row.enforced,
             lag: row.lag,
             behind_ms: row.behind.map(milliseconds),
@@ -76,7 +78,7 @@ impl NodeView {
         }
     }
 
-    fn of_host(api: &Api, revision: u64, own: ModuleDigest) -> NodeView {
+    fn of_host(api: &Api, revision: u64) -> NodeView {
         let enforced = api.engine.describe().ok().and_then(|described| described.revision);
         let enforced = enforced.map(|Revision(enforced)| enforced);
         NodeView {
@@ -84,7 +86,7 @@ impl NodeView {
             worker: None,
             feed: None,
             address: None,
-            module: Some(hex(&own)),
+            module: Some(hex(&api.nodes.component())),
             same_module: Some(true),
             revision: enforced,
             lag: enforced.map(|enforced| revision.saturating_sub(enforced)),
@@ -106,9 +108,8 @@ pub(super) async fn list(
 ) -> Result<Json<List<NodeView>>, Problem> {
     api.control.system_view(&caller)?;
     let revision = *api.control.enforced().borrow();
-    let own = api.nodes.module();
-    let workers = api.nodes.rows(revision).into_iter().map(|row| NodeView::of(row, own));
-    let items = std::iter::once(NodeView::of_host(&api, revision, own)).chain(workers).collect();
+    let workers = api.nodes.rows(revision).into_iter().map(|row| NodeView::of(row, &api.nodes));
+    let items = std::iter::once(NodeView::of_host(&api, revision)).chain(workers).collect();
     Ok(Json(List { items, next: None }))
 }
 
@@ -146,14 +147,14 @@ pub(super) struct ConfirmedWait {
 }
 
 impl ConfirmedWait {
-    pub(super) fn wait(&self) -> Result<Option<Wait>, Problem> {
-        Wait::of(self.wait, self.wait_timeout_s)
+    pub(super) fn wait(&self, api: &Api) -> Result<Option<Wait>, Problem> {
+        Wait::of(api, self.wait, self.wait_timeout_s)
     }
 }
 
 impl WaitQuery {
-    pub(super) fn wait(&self) -> Result<Option<Wait>, Problem> {
-        Wait::of(self.wait, self.wait_timeout_s)
+    pub(super) fn wait(&self, api: &Api) -> Result<Option<Wait>, Problem> {
+        Wait::of(api, self.wait, self.wait_timeout_s)
     }
 }
 
@@ -161,10 +162,12 @@ impl WaitQuery {
 pub(super) struct Wait {
     since: Instant,
     timeout: Duration,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Wait {
-    fn of(wait: Option<WaitFor>, timeout_s: Option<u32>) -> Result<Option<Wait>, Problem> {
+    /// Before anything is changed: who cannot be kept waiting is refused.
+    fn of(api: &Api, wait: Option<WaitFor>, timeout_s: Option<u32>) -> Result<Option<Wait>, Problem> {
         let invalid = |what: String| Problem::invalid(vec![FieldFault { field: "wait_timeout_s".to_owned(), what }]);
         let seconds = timeout_s.unwrap_or(USUAL_WAIT_S);
         if !(1..=MAX_WAIT_S).contains(&seconds) {
@@ -174,7 +177,13 @@ impl Wait {
             None if timeout_s.is_some() => Err(invalid("it goes with `wait=all`".to_owned())),
             None => Ok(None),
             Some(WaitFor::All) => {
-                Ok(Some(Wait { since: Instant::now(), timeout: Duration::from_secs(seconds.into()) }))
+                let busy = || {
+                    let detail =
+                        "too many revocations wait for receipts, nothing has changed: try again, or do not wait";
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+                };
+                let place = api.nodes.waiting().ok_or_else(busy)?;
+                Ok(Some(Wait { since: Instant::now(), timeout: Duration::from_secs(seconds.into()), _place: place }))
             }
         }
     }

@@ -12,8 +12,8 @@ use portcullis_model::id::Id;
 use super::describe::Routes;
 use super::extract::{Asked, At, Body, Creation, IfMatch};
 use super::{
-    Api, audit, browse, client_ip, error_log, feeds, import, keys, nodes, own, people, profiles, records, services,
-    tenants, tokens,
+    Api, audit, browse, client_ip, error_log, feeds, import, keys, nodes, own, people, profiles, records, served,
+    services, tenants, tokens,
 };
 use crate::leaked;
 
@@ -112,6 +112,25 @@ fn of_feeds(routes: Routes) -> Routes {
             "createFeed",
             "Make a feed\nAn application of the tenant `system` is made with it, under the same id: its keys are confined to it.",
             feeds::create,
+        )
+        .get(
+            "/v1/feeds/{application}/base",
+            "showFeedBase",
+            "Show the base by which a worker begins\nIts parts are kept for ten minutes after they were asked for last.",
+            served::base,
+        )
+        .get(
+            "/v1/feeds/{application}/base/{base}/{part}",
+            "showFeedPart",
+            "Give a part of a base\nParts are counted from 0. Where the base is not kept any more, begin anew.",
+            served::part,
+        )
+        .get(
+            "/v1/feeds/{application}/changes",
+            "listFeedChanges",
+            "Give what changed since a cursor, as soon as there is something\nA confirmation comes last where that is all there \
+             is.",
+            served::changes,
         )
         .post(
             "/v1/feeds/{application}/decisions",

@@ -57,13 +57,13 @@ const RECEIPTS: &[Column] = &[
 
 /// The beginning of the digest, and whose module it is.
 fn module(node: &Value) -> Vec<String> {
+    let short = |digest: String| digest.chars().take(MODULE_DIGITS).collect::<String>();
     let whose = match node.pointer("/same_module").and_then(Value::as_bool) {
-        Some(true) => "this host's",
-        Some(false) => "another",
-        None => return Vec::new(),
+        Some(true) => " (this host's)",
+        Some(false) => " (another)",
+        None => "",
     };
-    let digits: String = at(node, "/module").concat().chars().take(MODULE_DIGITS).collect();
-    vec![format!("{digits} ({whose})")]
+    at(node, "/module").into_iter().map(|digest| short(digest) + whose).collect()
 }
 
 fn milliseconds(node: &Value, pointer: &str) -> Vec<String> {

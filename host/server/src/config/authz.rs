@@ -6,7 +6,7 @@ use portcullis_authz::{Dialect, Secret};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Check, Setting, TlsFile, USUAL_SIGNED_BODY_BYTES, MAX_SIGNED_BODY_BYTES};
+use super::{Check, MAX_SIGNED_BODY_BYTES, Setting, TlsFile, USUAL_SIGNED_BODY_BYTES};
 use crate::tls::{ClientAuthorities, Identity};
 
 /// The most such listeners.
@@ -77,7 +77,11 @@ impl Check<'_> {
         let file = file.into_inner();
         for (key, is_missing, fix) in [
             ("authz.dialect", file.dialect.is_none(), "write `dialect = \"envoy-grpc\"`, or another dialect"),
-            ("authz.listen", file.listen.is_none(), "write an address of its own, such as `listen = \"127.0.0.1:9191\"`"),
+            (
+                "authz.listen",
+                file.listen.is_none(),
+                "write an address of its own, such as `listen = \"127.0.0.1:9191\"`",
+            ),
         ] {
             if is_missing {
                 self.faults.add(key, Some(at.clone()), "it is left out".to_owned(), fix);
@@ -97,7 +101,8 @@ impl Check<'_> {
             }
             if !has_tls && !allow_plaintext {
                 let what = format!("`{listen}` is no loopback address, and keys would cross the network in plain text");
-                let fix = "give `tls`, listen on `127.0.0.1`, or set `allow_plaintext = true` where the network encrypts";
+                let fix =
+                    "give `tls`, listen on `127.0.0.1`, or set `allow_plaintext = true` where the network encrypts";
                 self.faults.add("authz.listen", listen_at, what, fix);
             }
         }
@@ -177,9 +182,7 @@ impl Check<'_> {
         let (what, fix) = match read {
             Ok(text) => match Secret::new(text.trim_ascii_end()) {
                 Ok(secret) => return Some(secret),
-                Err(error) => {
-                    (format!("`{}`: {error}", path.display()), "make one with `openssl rand -hex 32`")
-                }
+                Err(error) => (format!("`{}`: {error}", path.display()), "make one with `openssl rand -hex 32`"),
             },
             Err(error) => (format!("cannot read `{}`: {error}", path.display()), "check the path and its permissions"),
         };

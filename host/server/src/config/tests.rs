@@ -1,4 +1,6 @@
+use super::authz::MAX_LISTENERS;
 use super::*;
+use portcullis_authz::Dialect;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("p.toml"), Path::new("/etc/portcullis"))
@@ -117,6 +119,26 @@ fn the_admin_api_is_not_offered_to_the_network_in_plain_text() {
 }
 
 #[test]
+fn feeds_have_a_listener_of_their_own_where_one_is_named() {
+    assert!(parse("data = \"d\"").unwrap().feed.is_none());
+    let feed = parse("data = \"d\"\n[feed]\nlisten = \"127.0.0.1:9181\"\n").unwrap().feed.unwrap();
+    assert!(feed.listen.to_string() == "127.0.0.1:9181" && feed.tls.is_none());
+    for (text, what) in [
+        ("[feed]\n", "`feed.listen`: it is left out"),
+        ("[feed]\nlisten = 9181\n", "`feed.listen`: this is a whole number"),
+        (
+            "[feed]\nlisten = \"0.0.0.0:9181\"\n",
+            "is no loopback address, and keys would cross the network in plain text",
+        ),
+        ("[feed]\nlisten = \"127.0.0.1:9181\"\nhosts = []\n", "unknown field `hosts`"),
+    ] {
+        let told = faults(&format!("data = \"d\"\n{text}"));
+        assert!(told.len() == 1 && told[0].contains(what), "{told:?}");
+    }
+    assert!(parse("data = \"d\"\n[feed]\nlisten = \"0.0.0.0:9181\"\nallow_plaintext = true\n").is_ok());
+}
+
+#[test]
 fn certificates_are_read_before_anything_is_opened() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
@@ -147,4 +169,93 @@ fn certificates_are_read_before_anything_is_opened() {
     }
     let told = faults("data = \"d\"\n[proxy]\ntls = { certificate = \"a.pem\" }\n");
     assert!(told[0].contains("left out"), "{told:?}");
+}
+
+fn authz_faults(lines: &str) -> Vec<String> {
+    let text = format!("data = \"d\"\n[[authz]]\n{lines}\n");
+    match Config::parse(&text, Path::new("p.toml"), Path::new("/nowhere")) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+#[test]
+fn a_listener_for_proxies_is_taken_as_it_is_set() {
+    let text = "data = \"d\"\n[[authz]]\ndialect = \"envoy-http\"\nlisten = \"127.0.0.1:1\"\nservice = \"shop\"\n\
+        path_prefix = \"/check\"\nwhole_bodies = true\nsigned_body_limit = \"1MiB\"\n\
+        [[authz]]\ndialect = \"forward-auth\"\nlisten = \"[::1]:2\"\n";
+    let config = parse(text).unwrap();
+    let [first, second] = config.authz.as_slice() else { panic!("{:?}", config.authz) };
+    assert_eq!((first.dialect, second.dialect), (Dialect::EnvoyHttp, Dialect::ForwardAuth));
+    assert_eq!((first.service.as_deref(), first.path_prefix.as_str()), (Some("shop"), "/check"));
+    assert_eq!((first.whole_bodies, first.signed_body_limit), (true, 1 << 20));
+    assert_eq!((second.whole_bodies, second.signed_body_limit), (false, 8 << 20));
+    assert!(second.tls.is_none() && second.secret.is_none() && second.service.is_none());
+}
+
+#[test]
+fn off_loopback_a_proxy_has_to_prove_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let secret = format!("secret_file = \"{}\"\n", secret.display());
+    let plain = "allow_plaintext = true\n";
+    for (listen, lines, told) in [
+        ("127.0.0.1:1", String::new(), &[][..]),
+        ("[::1]:1", String::new(), &[]),
+        ("0.0.0.0:1", plain.to_owned(), &["anybody there could ask"][..]),
+        ("192.0.2.1:1", String::new(), &["anybody there could ask", "in plain text"]),
+        ("0.0.0.0:1", secret.clone(), &["in plain text"]),
+        ("0.0.0.0:1", format!("{secret}{plain}"), &[]),
+    ] {
+        let found = authz_faults(&format!("dialect = \"nginx\"\nlisten = \"{listen}\"\n{lines}"));
+        assert_eq!(found.len(), told.len(), "{listen} {lines} {found:?}");
+        for (found, told) in found.iter().zip(told) {
+            assert!(found.starts_with("p.toml line 4 column 10: `authz.listen`: ") && found.contains(told), "{found}");
+        }
+    }
+}
+
+#[test]
+fn what_a_listener_for_proxies_cannot_be_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let (short, long) = (file("short", &"x".repeat(31)), file("long", &"x".repeat(2000)));
+    let none = folder.path().join("none").display().to_string();
+    let both = "dialect = \"nginx\"\nlisten = \"127.0.0.1:1\"\n";
+    for (lines, told) in [
+        (String::new(), "`authz.dialect`: it is left out: write `dialect"),
+        ("dialect = \"nginx\"\n".to_owned(), "`authz.listen`: it is left out"),
+        (
+            "dialect = \"ngnix\"\nlisten = \"127.0.0.1:1\"\n".to_owned(),
+            "`authz.dialect`: `ngnix` is not known: write one of",
+        ),
+        (format!("{both}service = \"a shop\"\n"), "`authz.service`: `a shop` is no id"),
+        (
+            format!("{both}client_ca = \"{none}\"\n"),
+            "`authz.client_ca`: certificates of clients are shown over TLS alone",
+        ),
+        (format!("{both}secret_file = \"{none}\"\n"), "No such file"),
+        (format!("{both}secret_file = \"{short}\"\n"), "32 to 256 visible ASCII characters"),
+        (format!("{both}secret_file = \"{long}\"\n"), "32 to 256 visible ASCII characters"),
+        (format!("{both}whole_bodies = true\n"), "`authz.whole_bodies`: `auth_request` sends no bodies"),
+        (format!("{both}path_prefix = \"/check\"\n"), "`authz.path_prefix`: only `envoy-http` has one"),
+        (format!("{both}signed_body_limit = \"17MiB\"\n"), "write at most `\"16MiB\"`"),
+        (format!("{both}dialects = 1\n"), "unknown field `dialects`"),
+        (
+            "dialect = \"envoy-http\"\nlisten = \"127.0.0.1:1\"\npath_prefix = \"check\"".to_owned(),
+            "`check` is no path",
+        ),
+    ] {
+        let found = authz_faults(&lines);
+        assert!(found.iter().any(|found| found.contains(told)), "{told}\n{found:#?}");
+        assert!(!found.join("").contains("xxxx"), "nothing of a secret is told");
+    }
+    let one = format!("[[authz]]\n{both}");
+    let many = |count: usize| parse(&format!("data = \"d\"\n{}", one.repeat(count)));
+    assert_eq!(many(MAX_LISTENERS).unwrap().authz.len(), MAX_LISTENERS);
+    assert!(many(MAX_LISTENERS + 1).unwrap_err().to_string().contains("more than 64 listeners"));
 }

@@ -9,6 +9,12 @@ use tokio::time::Instant;
 use super::Nodes;
 use super::report::WorkerId;
 
+/// The most revocations that wait for receipts at once: each looks at every worker again and again.
+pub(super) const MAX_WAITING: usize = 64;
+/// How long calls gather before the table is looked at again, so that a thousand calls are not a thousand looks. Latencies do
+/// not have it in them.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// What a worker is known to decide by.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Receipt {
@@ -28,7 +34,7 @@ pub(crate) struct Receipt {
 pub(crate) struct Receipts {
     /// The revision that was waited for.
     pub(crate) revision: u64,
-    /// By feed and worker.
+    /// By feed, node and worker.
     pub(crate) workers: Vec<Receipt>,
 }
 
@@ -74,10 +80,12 @@ impl Nodes {
                 Standing::Waits { .. } | Standing::Reached => break,
             };
             tokio::select! {
-                _ = changed.changed() => {}
+                _ = changed.changed() => tokio::time::sleep(GATHER).await,
                 () = tokio::time::sleep_until(until) => {}
             }
         }
-        Receipts { revision, workers: receipts.into_values().collect() }
+        let mut workers: Vec<Receipt> = receipts.into_values().collect();
+        workers.sort_by(|a, b| (&a.feed, &a.node, a.worker).cmp(&(&b.feed, &b.node, b.worker)));
+        Receipts { revision, workers }
     }
 }

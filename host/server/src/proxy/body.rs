@@ -17,9 +17,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::edit;
 use super::judge::Watched;
-use super::signed::{Share, Whole};
 use crate::failures::{Failed, Kept};
 use crate::metrics::UpstreamFailure;
+use portcullis_tower::body::{Share, Whole};
 
 /// How long a body may be under way before it is watched.
 const GRACE: Duration = Duration::from_millis(50);

@@ -16,6 +16,7 @@ mod described;
 mod error_log;
 mod exclusive;
 mod explained;
+mod feed;
 mod feeds;
 mod http;
 mod idempotency;

@@ -193,6 +193,10 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         "editFeed" => with(&made("/v1/feeds", feed(n)), json!({ "services": ["shop"] })),
         "deleteFeed" => plain(&format!("{}?confirm=true", made("/v1/feeds", feed(n)))),
         "deleteFeed unconfirmed" => plain(&made("/v1/feeds", feed(n))),
+        // A call of a worker says who it is; whoever may make it is told so.
+        "showFeedBase" => plain(&format!("{}/base", made("/v1/feeds", feed(n)))),
+        "showFeedPart" => plain(&format!("{}/base/0/0", made("/v1/feeds", feed(n)))),
+        "listFeedChanges" => plain(&format!("{}/changes?cursor=r1", made("/v1/feeds", feed(n)))),
         // Nothing was decided, which every worker may say that says who it is.
         "giveDecisions" => plain(&format!("{}/decisions", made("/v1/feeds", feed(n)))),
         "listTenants" => plain("/v1/tenants"),

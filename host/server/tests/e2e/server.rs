@@ -71,8 +71,10 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn new(settings: Settings<'_>) -> Site {
+    /// One whose folder has what the settings ask for.
+    pub(crate) fn prepared(settings: Settings<'_>, prepare: impl FnOnce(&Site)) -> Site {
         let mut site = Site::without_key(settings);
+        prepare(&site);
         site.admin_key = site.recover();
         site
     }

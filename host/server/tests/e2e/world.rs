@@ -107,7 +107,12 @@ impl World {
     }
 
     pub(crate) fn with(settings: Settings<'_>) -> World {
-        let site = Site::new(settings);
+        World::prepared(settings, |_| ())
+    }
+
+    /// One whose folder has what the settings ask for.
+    pub(crate) fn prepared(settings: Settings<'_>, prepare: impl FnOnce(&Site)) -> World {
+        let site = Site::prepared(settings, prepare);
         let server = site.start().ready();
         let world = World { server, echo: Echo::start(), site };
         furnish(&world.admin(), world.echo.address);

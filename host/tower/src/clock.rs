@@ -8,12 +8,14 @@ use portcullis_model::time::UnixTime;
 ///
 /// A clock from before 1970 reads as 1970 and one beyond the last date as that: either is far from every confirmation, so
 /// the gate denies.
-pub(crate) fn now() -> UnixTime {
+#[must_use]
+pub fn now() -> UnixTime {
     UnixTime::from_secs(since_epoch().as_secs()).unwrap_or(UnixTime::MAX)
 }
 
 /// Milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
+#[must_use]
+pub fn unix_ms() -> u64 {
     u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
 }
 
