@@ -20,7 +20,6 @@ use portcullis_tests::envoy::{Config, Envoy};
 use portcullis_tests::module;
 use portcullis_tests::wire::{Answer, Upstream, connect, exchange};
 use serde_json::{Value, json};
-use wasmparser::{Operator, Parser, Payload};
 
 use crate::listeners::{cluster, configuration, message};
 
@@ -382,47 +381,11 @@ fn the_ready_configuration_is_one_that_envoy_takes() -> Result<()> {
     Ok(())
 }
 
-/// The module, but that it stops at each head.
-#[expect(clippy::wildcard_enum_match_arm, reason = "no other section is looked at")]
-fn trapping(folder: &Path) -> Result<std::path::PathBuf> {
-    let bytes = fs::read(module::filter()?)?;
-    let (mut imported, mut found, mut bodies) = (0, None, Vec::new());
-    for payload in Parser::new(0).parse_all(&bytes) {
-        match payload? {
-            Payload::ImportSection(section) => imported = section.into_imports().count(),
-            Payload::ExportSection(section) => {
-                for export in section {
-                    let export = export?;
-                    if export.name == "proxy_on_request_headers" {
-                        found = Some(usize::try_from(export.index)?);
-                    }
-                }
-            }
-            Payload::CodeSectionEntry(body) => bodies.push(body),
-            _ => {}
-        }
-    }
-    // The first instruction that does something becomes `unreachable` and `nop`s; what comes after never runs.
-    let mut operators = bodies[found.context("the module takes heads")? - imported].get_operators_reader()?;
-    let start = loop {
-        let at = operators.original_position();
-        if !matches!(operators.read()?, Operator::Block { .. } | Operator::Loop { .. }) {
-            break usize::try_from(at)?;
-        }
-    };
-    let end = usize::try_from(operators.original_position())?;
-    let mut bytes = bytes.clone();
-    bytes[start..end].fill(1);
-    bytes[start] = 0;
-    let path = folder.join("trapping.wasm");
-    fs::write(&path, bytes)?;
-    Ok(path)
-}
-
 #[test]
 fn a_filter_that_stops_lets_nothing_through() -> Result<()> {
     let (upstream, folder) = (Upstream::start()?, tempfile::tempdir()?);
-    let envoy = start(&[listener("in", of_module(&trapping(folder.path())?, &sample()?)?)], &upstream, 1, Vec::new())?;
+    let envoy =
+        start(&[listener("in", of_module(&module::trapping(folder.path())?, &sample()?)?)], &upstream, 1, Vec::new())?;
     let to = envoy.listener("in")?;
     for _ in 0..5 {
         let answer = get(to, &format!("X-API-Key: {KEY}\r\n"));
