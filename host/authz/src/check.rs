@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{CACHE_CONTROL, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
@@ -80,12 +80,6 @@ pub(crate) fn is_secure(scheme: &[u8], lacks: Incomplete) -> Result<bool, Incomp
     }
 }
 
-/// Whether the check itself has no body.
-pub(crate) fn is_empty(headers: &HeaderMap) -> bool {
-    let is_none = |length: &HeaderValue| length == "0";
-    !headers.contains_key(TRANSFER_ENCODING) && headers.get_all(CONTENT_LENGTH).iter().all(is_none)
-}
-
 /// The fields of a check that are the request's, in order: all but those about the check and the named ones.
 pub(crate) fn fields<'a>(headers: &'a HeaderMap, but: &[&str]) -> Vec<(&'a [u8], Cow<'a, [u8]>)> {
     let is_own = |name: &str| !OF_THE_CHECK.contains(&name) && !but.contains(&name);
@@ -106,9 +100,9 @@ impl Authz {
             return response;
         }
         let asked = match self.terms.dialect {
-            Dialect::EnvoyHttp | Dialect::EnvoyGrpc => envoy_http::read(parts, &self.terms),
+            Dialect::EnvoyHttp | Dialect::EnvoyGrpc => envoy_http::read(parts, &self.terms, body.is_end_stream()),
             Dialect::Nginx => nginx::read(parts),
-            Dialect::ForwardAuth => forward_auth::read(parts, &self.terms),
+            Dialect::ForwardAuth => forward_auth::read(parts, &self.terms, body.is_end_stream()),
         };
         let (original, outcome) = match asked {
             Ok(asked) => {

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::HOST;
 use http::request::Parts;
 
 use crate::check::{Asked, Coming, address, fields, single};
@@ -21,7 +21,8 @@ const NO_PEER: Incomplete = Incomplete::peer(
 const NO_PREFIX: Incomplete =
     Incomplete::original("set the `path_prefix` of Envoy's HTTP service to that of this listener");
 
-pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Incomplete> {
+/// `is_empty` says that the check itself has no body.
+pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms, is_empty: bool) -> Result<Asked<'a>, Incomplete> {
     let peer = address(single(&parts.headers, PEER_HEADER, NO_PEER)?, NO_PEER)?;
     let target = parts.uri.path_and_query().map(|target| target.as_str());
     let target = target.and_then(|target| target.strip_prefix(terms.path_prefix.as_str()));
@@ -39,9 +40,6 @@ pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Inc
         (false, true) => Coming::Whole,
         (false, false) => Coming::UnlessEmpty,
     };
-    // Envoy frames the body of the check anew, so an empty one is that of the request only where every body is sent.
-    let is_empty = parts.headers.get_all(CONTENT_LENGTH).iter().all(|length| length == "0")
-        && !parts.headers.contains_key(TRANSFER_ENCODING);
     let original = Original {
         secure,
         peer,
@@ -49,6 +47,7 @@ pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Inc
         target: target.as_bytes(),
         authority: None,
         fields,
+        // Envoy frames the body of the check anew, so an empty one is that of the request only where every body is sent.
         bodiless: terms.whole_bodies && !is_partial && is_empty,
     };
     Ok(Asked { original, body })

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use http::request::Parts;
 
-use crate::check::{Asked, Coming, address, fields, is_empty, is_secure, single};
+use crate::check::{Asked, Coming, address, fields, is_secure, single};
 use crate::gate::Original;
 use crate::{Incomplete, Terms};
 
@@ -29,7 +29,8 @@ const NO_PROTO: Incomplete = Incomplete::original("have the proxy set X-Forwarde
 const NO_PEER: Incomplete =
     Incomplete::peer("have the proxy end X-Forwarded-For with the address that it took the request from");
 
-pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Incomplete> {
+/// `is_empty` says that the check itself has no body.
+pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms, is_empty: bool) -> Result<Asked<'a>, Incomplete> {
     let headers = &parts.headers;
     let method = single(headers, METHOD, NO_METHOD)?;
     let target = single(headers, URI, NO_URI)?;
@@ -47,7 +48,7 @@ pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Inc
     }
     // Go takes Transfer-Encoding out of the fields, so that no body is announced means that there is none only where all of
     // them come.
-    let bodiless = terms.whole_bodies && is_empty(headers);
+    let bodiless = terms.whole_bodies && is_empty;
     let original = Original { secure, peer, method, target, authority: None, fields, bodiless };
     Ok(Asked { original, body: if terms.whole_bodies { Coming::Whole } else { Coming::No } })
 }

@@ -201,7 +201,7 @@ fn the_gate_gets_the_fields_of_the_request_and_none_of_the_check() {
     assert_eq!((asked.original.secure, asked.original.bodiless, asked.body), (true, true, Coming::No));
 
     let read = parts(&[&check[..], &FORWARD[..], &own[..]].concat());
-    let asked = forward_auth::read(&read, &terms(Dialect::ForwardAuth)).unwrap();
+    let asked = forward_auth::read(&read, &terms(Dialect::ForwardAuth), true).unwrap();
     assert_eq!(texts(&asked.original), expected(&[("host", "shop.example")]));
     assert_eq!((asked.original.secure, asked.original.bodiless, asked.body), (false, false, Coming::No));
 }
@@ -217,7 +217,7 @@ fn the_peer_of_forward_auth_is_the_last_hop() {
         let mut fields: Vec<(&str, &str)> = FORWARD[..4].to_vec();
         fields.extend(hops.iter().map(|hop| ("x-forwarded-for", *hop)));
         let read = parts(&fields);
-        let asked = forward_auth::read(&read, &terms(Dialect::ForwardAuth)).unwrap();
+        let asked = forward_auth::read(&read, &terms(Dialect::ForwardAuth), true).unwrap();
         assert_eq!(asked.original.peer, peer.parse::<IpAddr>().unwrap(), "{hops:?}");
         let found = texts(&asked.original).into_iter().find(|(name, _)| name == "x-forwarded-for");
         assert_eq!(found.map(|(_, value)| value).as_deref(), rest, "{hops:?}");
@@ -229,7 +229,7 @@ fn a_body_of_envoys_http_service_counts_where_it_is_whole() {
     let peer = ("x-portcullis-peer", "192.0.2.7");
     let coming = |fields: &[(&str, &str)], whole_bodies: bool| {
         let read = parts(&[&[peer], fields].concat());
-        envoy_http::read(&read, &Terms { whole_bodies, ..terms(Dialect::EnvoyHttp) }).unwrap().body
+        envoy_http::read(&read, &Terms { whole_bodies, ..terms(Dialect::EnvoyHttp) }, false).unwrap().body
     };
     let mark = crate::envoy_grpc::PARTIAL_BODY;
     assert_eq!(coming(&[], true), Coming::Whole);
@@ -256,4 +256,26 @@ async fn a_body_is_read_up_to_the_limit_and_given_back() {
     assert_eq!(read(1, 8).await, Err(HostFault::BodiesFull), "{MAX_HELD_BYTES} are held");
     drop((held, full));
     assert_eq!(gate.authz.held.available_permits(), MAX_HELD_KIB);
+}
+
+#[test]
+fn an_empty_check_is_of_a_request_without_a_body_only_where_all_bodies_come() {
+    let peer = ("x-portcullis-peer", "192.0.2.7");
+    let partial = (crate::envoy_grpc::PARTIAL_BODY, "true");
+    for (whole_bodies, is_empty, fields, expected) in [
+        (true, true, &[peer][..], true),
+        (true, false, &[peer], false),
+        (false, true, &[peer], false),
+        (true, true, &[peer, partial], false),
+    ] {
+        let read = parts(fields);
+        let terms = Terms { whole_bodies, ..terms(Dialect::EnvoyHttp) };
+        assert_eq!(envoy_http::read(&read, &terms, is_empty).unwrap().original.bodiless, expected, "{fields:?}");
+    }
+    let read = parts(&FORWARD);
+    for (whole_bodies, is_empty) in [(true, true), (true, false), (false, true), (false, false)] {
+        let terms = Terms { whole_bodies, ..terms(Dialect::ForwardAuth) };
+        let asked = forward_auth::read(&read, &terms, is_empty).unwrap();
+        assert_eq!(asked.original.bodiless, whole_bodies && is_empty);
+    }
 }
