@@ -1,10 +1,12 @@
 //! The filter, built as it is shipped.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use wasmparser::{Parser, Payload};
 
 const TARGET: &str = "wasm32-wasip1";
 /// What Envoy's V8 runs.
@@ -21,6 +23,45 @@ pub fn filter() -> Result<PathBuf> {
         "guest",
         "guest/portcullis_envoy.wasm",
     )
+}
+
+/// The module, but that it traps at each head, written into a folder.
+///
+/// # Errors
+/// Where the module cannot be built, or has no such function.
+#[expect(clippy::wildcard_enum_match_arm, reason = "other sections stay as they are")]
+pub fn trapping(folder: &Path) -> Result<PathBuf> {
+    let mut module = fs::read(filter()?)?;
+    let (mut imported, mut function, mut bodies) = (0, None, Vec::new());
+    for payload in Parser::new(0).parse_all(&module) {
+        match payload? {
+            Payload::ImportSection(section) => imported = section.into_imports().count(),
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    if export.name == "proxy_on_request_headers" {
+                        function = Some(usize::try_from(export.index)?);
+                    }
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                let range = body.range();
+                bodies.push(usize::try_from(range.start)?..usize::try_from(range.end)?);
+            }
+            _ => {}
+        }
+    }
+    let function = function.and_then(|function| function.checked_sub(imported));
+    let body = function.and_then(|function| bodies.get(function)).context("the module takes no heads")?;
+    let body = module.get_mut(body.clone()).context("the body ends behind the module")?;
+    // No locals, `unreachable`, `nop` up to the end.
+    body.fill(0x01);
+    if let [locals, first, .., end] = body {
+        (*locals, *first, *end) = (0x00, 0x00, 0x0b);
+    }
+    let path = folder.join("trapping.wasm");
+    fs::write(&path, module)?;
+    Ok(path)
 }
 
 /// Builds a crate with these arguments to cargo, by the manifest below the root of the project, into a folder of its own below

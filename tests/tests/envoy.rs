@@ -20,7 +20,6 @@ use portcullis_tests::envoy::{Config, Envoy};
 use portcullis_tests::module;
 use portcullis_tests::wire::{Answer, Upstream, connect, exchange};
 use serde_json::{Value, json};
-use wasmparser::{Parser, Payload};
 
 use crate::listeners::{cluster, configuration, message};
 
@@ -382,38 +381,11 @@ fn the_ready_configuration_is_one_that_envoy_takes() -> Result<()> {
     Ok(())
 }
 
-/// The module, but that it stops at each head.
-fn trapping(folder: &Path) -> Result<std::path::PathBuf> {
-    let mut bytes = fs::read(module::filter()?)?;
-    let (mut imported, mut found, mut bodies) = (0, None, Vec::new());
-    for payload in Parser::new(0).parse_all(&bytes) {
-        match payload? {
-            Payload::ImportSection(section) => imported = section.into_imports().count(),
-            Payload::ExportSection(section) => {
-                for export in section {
-                    let export = export?;
-                    if export.name == "proxy_on_request_headers" {
-                        found = Some(usize::try_from(export.index)?);
-                    }
-                }
-            }
-            Payload::CodeSectionEntry(body) => bodies.push(usize::try_from(body.get_operators_reader()?.original_position())?),
-            _ => {}
-        }
-    }
-    let start = bodies[found.context("the module takes heads")? - imported];
-    // One instruction of two bytes becomes `unreachable` and `nop`; what comes after never runs.
-    ensure!(matches!(bytes[start], 0x20 | 0x23 | 0x41) && bytes[start + 1] < 0x80, "it begins otherwise");
-    bytes[start..start + 2].copy_from_slice(&[0, 1]);
-    let path = folder.join("trapping.wasm");
-    fs::write(&path, bytes)?;
-    Ok(path)
-}
-
 #[test]
 fn a_filter_that_stops_lets_nothing_through() -> Result<()> {
     let (upstream, folder) = (Upstream::start()?, tempfile::tempdir()?);
-    let envoy = start(&[listener("in", of_module(&trapping(folder.path())?, &sample()?)?)], &upstream, 1, Vec::new())?;
+    let envoy =
+        start(&[listener("in", of_module(&module::trapping(folder.path())?, &sample()?)?)], &upstream, 1, Vec::new())?;
     let to = envoy.listener("in")?;
     for _ in 0..5 {
         let answer = get(to, &format!("X-API-Key: {KEY}\r\n"));

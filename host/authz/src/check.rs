@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, HeaderName};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
@@ -78,6 +78,12 @@ pub(crate) fn is_secure(scheme: &[u8], lacks: Incomplete) -> Result<bool, Incomp
         b"http" => Ok(false),
         _ => Err(lacks),
     }
+}
+
+/// Whether the check itself has no body.
+pub(crate) fn is_empty(headers: &HeaderMap) -> bool {
+    let is_none = |length: &HeaderValue| length == "0";
+    !headers.contains_key(TRANSFER_ENCODING) && headers.get_all(CONTENT_LENGTH).iter().all(is_none)
 }
 
 /// The fields of a check that are the request's, in order: all but those about the check and the named ones.

@@ -65,7 +65,7 @@ impl Authorization for EnvoyGrpc {
 
 impl Authz {
     fn check(&self, request: &CheckRequest) -> CheckResponse {
-        let asked = Asked::of(request);
+        let asked = Asked::of(request, self.terms.whole_bodies);
         let outcome = match &asked {
             Ok(asked) => self.decide_asked(asked),
             Err(incomplete) => Err(self.incomplete(*incomplete)),
@@ -105,7 +105,7 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn of(request: &'a CheckRequest) -> Result<Asked<'a>, Incomplete> {
+    fn of(request: &'a CheckRequest, whole_bodies: bool) -> Result<Asked<'a>, Incomplete> {
         let attributes = request.attributes.as_ref().ok_or(Incomplete::original(NO_REQUEST))?;
         let http = attributes.request.as_ref().and_then(|request| request.http.as_ref());
         let http = http.ok_or(Incomplete::original(NO_REQUEST))?;
@@ -138,9 +138,10 @@ impl<'a> Asked<'a> {
             }
             fields.push((key.as_bytes(), Cow::Borrowed(value)));
         }
-        // Over HTTP/2 a body may follow that nothing announces.
+        // Over HTTP/2 a body may follow that nothing announces; it would be here where all of them come.
         let is_announced = is_chunked || content_length.is_some_and(|length| length != b"0");
-        let bodiless = !is_announced && (is_http1 || content_length.is_some()) && http.raw_body.is_empty();
+        let is_certain = is_http1 || content_length.is_some() || whole_bodies;
+        let bodiless = !is_announced && is_certain && http.raw_body.is_empty() && http.body.is_empty();
         let original = Original {
             secure: http.scheme.eq_ignore_ascii_case("https"),
             peer,

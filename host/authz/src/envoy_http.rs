@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 
 use crate::check::{Asked, Coming, address, fields, single};
@@ -39,6 +39,9 @@ pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Inc
         (false, true) => Coming::Whole,
         (false, false) => Coming::UnlessEmpty,
     };
+    // Envoy frames the body of the check anew, so an empty one is that of the request only where every body is sent.
+    let is_empty = parts.headers.get_all(CONTENT_LENGTH).iter().all(|length| length == "0")
+        && !parts.headers.contains_key(TRANSFER_ENCODING);
     let original = Original {
         secure,
         peer,
@@ -46,8 +49,7 @@ pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Inc
         target: target.as_bytes(),
         authority: None,
         fields,
-        // The check's own Content-Length took the place of the request's.
-        bodiless: false,
+        bodiless: terms.whole_bodies && !is_partial && is_empty,
     };
     Ok(Asked { original, body })
 }

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use http::request::Parts;
 
-use crate::check::{Asked, Coming, address, fields, is_secure, single};
+use crate::check::{Asked, Coming, address, fields, is_empty, is_secure, single};
 use crate::gate::Original;
 use crate::{Incomplete, Terms};
 
@@ -45,7 +45,9 @@ pub(crate) fn read<'a>(parts: &'a Parts, terms: &Terms) -> Result<Asked<'a>, Inc
     if hops.pop().is_some() {
         fields.push((FOR.as_bytes(), Cow::Owned(hops)));
     }
-    // Go takes Transfer-Encoding out of the fields, so that no body is announced does not mean that there is none.
-    let original = Original { secure, peer, method, target, authority: None, fields, bodiless: false };
+    // Go takes Transfer-Encoding out of the fields, so that no body is announced means that there is none only where all of
+    // them come.
+    let bodiless = terms.whole_bodies && is_empty(headers);
+    let original = Original { secure, peer, method, target, authority: None, fields, bodiless };
     Ok(Asked { original, body: if terms.whole_bodies { Coming::Whole } else { Coming::No } })
 }

@@ -1,13 +1,10 @@
 //! Whatever the host does, nothing is let through that its policy denies, and valid traffic goes on.
 
-use std::fs;
-
 use anyhow::{Context as _, Result};
 use portcullis_model::feed::{Told, batch};
 
 use portcullis_model::time::UnixTime;
 use portcullis_tests::clock::Clock;
-use wasmparser::{ExternalKind, Parser, Payload};
 
 use crate::host::{Host, KEY, Spoiled, now};
 use crate::world::{Edge, credential, key, source};
@@ -172,47 +169,11 @@ fn a_policy_that_nobody_confirms_denies_once_it_is_too_old() -> Result<()> {
     Ok(())
 }
 
-/// The module, with a trap in place of what begins a request.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the other sections do not matter")]
-fn with_a_trap(module: &[u8]) -> Result<Vec<u8>> {
-    let (mut imported, mut function, mut bodies) = (0, None, Vec::new());
-    for payload in Parser::new(0).parse_all(module) {
-        match payload? {
-            Payload::ImportSection(imports) => {
-                for import in imports.into_imports() {
-                    imported += u32::from(matches!(import?.ty, wasmparser::TypeRef::Func(_)));
-                }
-            }
-            Payload::ExportSection(exports) => {
-                for export in exports {
-                    let export = export?;
-                    if export.name == "proxy_on_request_headers" && export.kind == ExternalKind::Func {
-                        function = Some(export.index);
-                    }
-                }
-            }
-            Payload::CodeSectionEntry(body) => bodies.push(body.range()),
-            _ => {}
-        }
-    }
-    let function = function.context("it takes requests")? - imported;
-    let body = bodies[usize::try_from(function)?].clone();
-    let body = usize::try_from(body.start)?..usize::try_from(body.end)?;
-    let mut trapping = module.to_vec();
-    // No locals, `unreachable`, `nop` up to the end.
-    trapping[body.clone()].fill(1);
-    trapping[body.start] = 0;
-    trapping[body.start + 1] = 0;
-    trapping[body.end - 1] = 0x0b;
-    Ok(trapping)
-}
-
 #[test]
 fn a_filter_that_traps_lets_nothing_through() -> Result<()> {
     let host = Host::start(source(7, 3, 3600))?;
     let folder = tempfile::tempdir()?;
-    let module = folder.path().join("trapping.wasm");
-    fs::write(&module, with_a_trap(&fs::read(portcullis_tests::module::filter()?)?)?)?;
+    let module = portcullis_tests::module::trapping(folder.path())?;
     let edge = Edge::with(module, host.port(), 1, Vec::new(), KEY)?;
     host.until_enforced(INSTANCES)?;
     for number in 0..5 {

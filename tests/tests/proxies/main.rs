@@ -6,7 +6,10 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod auth_request;
+mod authz;
 mod differences;
+mod ext_authz;
 mod filter;
 mod listeners;
 mod outcome;

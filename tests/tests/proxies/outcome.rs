@@ -16,6 +16,8 @@ use serde::Deserialize;
 pub(crate) enum Outcome {
     /// The upstream got it and answered.
     Allowed,
+    /// The upstream got it, but with other edits than the gate asks for.
+    AllowedOtherwise,
     /// The gate's answer: its status and public code.
     Denied(u16, String),
     /// The proxy answered by itself, with this status and no code.
@@ -67,7 +69,8 @@ impl Outcome {
             // The code would be in the body, which an answer to HEAD has not.
             return Ok(Outcome::Denied(answer.status, code));
         }
-        let Some(code) = answer.code() else { return Ok(Outcome::Refused(answer.status)) };
+        let code = answer.code().filter(|_| id.is_some());
+        let Some(code) = code else { return Ok(Outcome::Refused(answer.status)) };
         let id = id.context("a denial names its decision")?;
         let document: serde_json::Value = serde_json::from_slice(&answer.body)?;
         ensure!(document["decision"] == id, "the document names another decision than {id}: {document}");

@@ -50,7 +50,7 @@ fn changed(change: impl FnOnce(&mut AttributeContext)) -> CheckRequest {
 }
 
 fn fault(check: &CheckRequest) -> HostFault {
-    match Asked::of(check) {
+    match Asked::of(check, false) {
         Ok(_) => panic!("it is taken"),
         Err(incomplete) => incomplete.fault,
     }
@@ -67,7 +67,7 @@ fn a_request_is_read_as_it_came() {
         (PARTIAL_BODY, b"false"),
     ];
     let request = check(http(fields));
-    let Ok(asked) = Asked::of(&request) else { panic!("it is not taken") };
+    let Ok(asked) = Asked::of(&request, false) else { panic!("it is not taken") };
     let original = asked.original;
     let found: Vec<(&[u8], &[u8])> = original.fields.iter().map(|(name, value)| (*name, value.as_ref())).collect();
     let expected: [(&[u8], &[u8]); 4] =
@@ -81,7 +81,7 @@ fn a_request_is_read_as_it_came() {
 #[test]
 fn over_http2_the_host_is_the_authority() {
     let request = check(HttpRequest { protocol: "HTTP/2".to_owned(), ..http(&[]) });
-    let Ok(asked) = Asked::of(&request) else { panic!("it is not taken") };
+    let Ok(asked) = Asked::of(&request, false) else { panic!("it is not taken") };
     assert_eq!(asked.original.authority, Some(&b"shop.example:8443"[..]));
     assert!(asked.original.fields.is_empty());
 }
@@ -107,10 +107,14 @@ fn what_is_missing_denies() {
     assert_eq!(fault(&changed(|check| check.source = Some(source(pipe)))), HostFault::PeerUnknown);
 }
 
-/// Whether it is certain that there is no body.
+/// Whether it is certain that there is no body, where not all bodies come.
 fn bodiless(protocol: &str, fields: &[(&str, &[u8])], body: &[u8]) -> bool {
+    bodiless_of(protocol, fields, body, false)
+}
+
+fn bodiless_of(protocol: &str, fields: &[(&str, &[u8])], body: &[u8], whole: bool) -> bool {
     let request = check(HttpRequest { protocol: protocol.to_owned(), raw_body: body.to_vec(), ..http(fields) });
-    Asked::of(&request).is_ok_and(|asked| asked.original.bodiless)
+    Asked::of(&request, whole).is_ok_and(|asked| asked.original.bodiless)
 }
 
 #[test]
@@ -120,6 +124,10 @@ fn there_is_no_body_only_where_that_is_certain() {
     assert!(bodiless("HTTP/2", &[("content-length", b"0")], b""));
     assert!(!bodiless("HTTP/2", &[], b""), "one may follow unannounced");
     assert!(!bodiless("", &[], b""));
+    assert!(bodiless_of("HTTP/2", &[], b"", true), "it would be here");
+    assert!(!bodiless_of("HTTP/2", &[], b"x", true));
+    assert!(!bodiless_of("HTTP/2", &[("content-length", b"1")], b"", true));
+    assert!(!bodiless_of("HTTP/1.1", &[("transfer-encoding", b"chunked")], b"", true));
     assert!(!bodiless("HTTP/1.1", &[("transfer-encoding", b"chunked")], b""));
     assert!(!bodiless("HTTP/1.1", &[("content-length", b"1")], b""));
     assert!(!bodiless("HTTP/1.1", &[], b"x"));
@@ -129,7 +137,7 @@ fn body(fields: &[(&str, &[u8])], change: impl FnOnce(&mut HttpRequest), whole: 
     let mut request = http(fields);
     change(&mut request);
     let request = check(request);
-    let Ok(asked) = Asked::of(&request) else { panic!("it is not taken") };
+    let Ok(asked) = Asked::of(&request, false) else { panic!("it is not taken") };
     asked.body(whole).map(<[u8]>::to_vec)
 }
 

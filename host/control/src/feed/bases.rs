@@ -36,7 +36,9 @@ impl FeedBase {
         all.update(feed.as_str().as_bytes());
         all.update(revision.0.to_le_bytes());
         sha256.iter().for_each(|part| all.update(part));
-        let id = base16ct::lower::encode_string(&all.finalize()[..16]);
+        let digest: [u8; 32] = all.finalize().into();
+        let (half, _) = digest.split_at(digest.len() / 2);
+        let id = base16ct::lower::encode_string(half);
         FeedBase { feed, id, revision, sha256, bytes }
     }
 

@@ -69,8 +69,11 @@ struct Step {
     services: Arc<[Service]>,
     bytes: usize,
     /// What feeds got of it.
-    projected: Mutex<BTreeMap<(Id, Revision), Arc<OnceLock<Part>>>>,
+    projected: Mutex<BTreeMap<(Id, Revision), Place>>,
 }
+
+/// What a feed gets of a delta, once somebody has asked.
+type Place = Arc<OnceLock<Part>>;
 
 /// What a feed gets of a delta.
 #[derive(Clone)]
