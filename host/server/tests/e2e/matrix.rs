@@ -189,16 +189,16 @@ fn request(root: &Admin, id: &str, n: u32, recorded: &Recorded) -> Option<Asked>
         "listNodes" => plain("/v1/nodes"),
         "listFeeds" => plain("/v1/feeds"),
         "createFeed" => with("/v1/feeds", feed(n)),
-        "showFeed" => plain(&made("/v1/feeds", feed(n))),
+        "showFeed" => plain("/v1/feeds/edge"),
         "editFeed" => with(&made("/v1/feeds", feed(n)), json!({ "services": ["shop"] })),
         "deleteFeed" => plain(&format!("{}?confirm=true", made("/v1/feeds", feed(n)))),
         "deleteFeed unconfirmed" => plain(&made("/v1/feeds", feed(n))),
         // A call of a worker says who it is; whoever may make it is told so.
-        "showFeedBase" => plain(&format!("{}/base", made("/v1/feeds", feed(n)))),
-        "showFeedPart" => plain(&format!("{}/base/0/0", made("/v1/feeds", feed(n)))),
-        "listFeedChanges" => plain(&format!("{}/changes?cursor=r1", made("/v1/feeds", feed(n)))),
+        "showFeedBase" => plain("/v1/feeds/edge/base"),
+        "showFeedPart" => plain("/v1/feeds/edge/base/0/0"),
+        "listFeedChanges" => plain("/v1/feeds/edge/changes?cursor=r1"),
         // Nothing was decided, which every worker may say that says who it is.
-        "giveDecisions" => plain(&format!("{}/decisions", made("/v1/feeds", feed(n)))),
+        "giveDecisions" => plain("/v1/feeds/edge/decisions"),
         "listTenants" => plain("/v1/tenants"),
         "createTenant" => with("/v1/tenants", json!({ "id": format!("tenant-{n}") })),
         "showTenant" => plain("/v1/tenants/acme"),
@@ -471,6 +471,7 @@ fn every_operation_answers_every_role_as_reviewed() {
     let world = World::new();
     let root = world.admin();
     root.post("/v1/tenants", json!({ "id": "globex" })).expect(201);
+    root.post("/v1/feeds", json!({ "id": "edge", "services": ["shop"] })).expect(201);
     root.post("/v1/tenants/acme/users", json!({ "id": "max", "role": "member" })).expect(201);
     for name in ["async-events", "vault"] {
         let endpoint = json!({ "paths": [format!("/{name}")], "scope": name });
