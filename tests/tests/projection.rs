@@ -142,6 +142,10 @@ fn decides_as_the_whole(
         if of_whole == Verdict::Deny(Reason::CredentialForeign) && is_kept {
             // The part does not know it at all. To the caller that is the same.
             ensure!(of_part == Verdict::Deny(Reason::CredentialUnknown), "the part says {of_part:?}");
+        } else if of_whole == Verdict::Deny(Reason::CredentialMisplaced) && is_kept {
+            // In its place or not, a key that the part does not keep is unknown there: the same 401.
+            let same = [of_whole, Verdict::Deny(Reason::CredentialUnknown)];
+            ensure!(same.contains(&of_part), "the part says {of_part:?}");
         } else if is_kept {
             ensure!((of_whole, &whole) == (of_part, &part), "the whole says {of_whole:?}, the part {of_part:?}");
         } else if of_part == Verdict::Allow {

@@ -7,15 +7,12 @@ use std::time::Instant;
 use portcullis_engine::{Decision, Request as Question};
 use portcullis_model::facts::ReplayAnswer;
 use portcullis_model::fault::HostFault;
-use portcullis_model::head::RequestHead;
+use portcullis_model::head::{DISGUISED_FRAMING, RequestHead};
 use portcullis_model::verdict::{NeedBody, Reason};
 use portcullis_tower::body::BodyDigest;
 use portcullis_tower::enforce::{Denial, Permit, Ruling, refuse_replay, rule};
 
 use crate::{Note, Wiring};
-
-/// Names that CGI and its descendants take for the fields that frame a body.
-const DISGUISED_FRAMING: [&[u8]; 2] = [b"content_length", b"transfer_encoding"];
 
 /// A request as it came to the proxy.
 #[derive(Debug)]
@@ -137,7 +134,8 @@ impl Wiring {
 }
 
 fn pack(original: &Original<'_>) -> Result<Vec<u8>, Reason> {
-    if original.fields.iter().any(|(name, _)| DISGUISED_FRAMING.contains(name)) {
+    let is_disguised = |name: &[u8]| DISGUISED_FRAMING.iter().any(|framing| framing.as_bytes() == name);
+    if original.fields.iter().any(|(name, _)| is_disguised(name)) {
         return Err(Reason::HeaderUnderscore);
     }
     let fields: Vec<(&[u8], &[u8])> = original.fields.iter().map(|(name, value)| (*name, value.as_ref())).collect();

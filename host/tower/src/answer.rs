@@ -22,9 +22,7 @@ pub fn denied(denial: &Denial, members: &str, decision: DecisionId) -> Response<
     {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
-    // A head that could be read in two ways may have ended elsewhere for somebody else (RFC 9112 section 6.3).
-    let unreadable = [StatusCode::BAD_REQUEST, StatusCode::URI_TOO_LONG, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE];
-    if unreadable.contains(&response.status()) || denial.ends_body() {
+    if problem::ends_connection(response.status().as_u16()) || denial.ends_body() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
-use portcullis_model::head::RequestHead;
+use portcullis_model::head::{DISGUISED_FRAMING, RequestHead};
 use portcullis_model::verdict::Reason;
 
 /// Where a request comes from.
@@ -28,7 +28,7 @@ pub fn pack(parts: &Parts, peer: Peer, bodiless: bool, out: &mut Vec<u8>) -> Res
     if !is_framed_once(&parts.headers) {
         return Err(Reason::HeaderMalformed);
     }
-    if DISGUISED_FRAMING.iter().any(|name| parts.headers.contains_key(name)) {
+    if DISGUISED.iter().any(|name| parts.headers.contains_key(name)) {
         return Err(Reason::HeaderUnderscore);
     }
     let uri = &parts.uri;
@@ -56,9 +56,8 @@ pub fn pack(parts: &Parts, peer: Peer, bodiless: bool, out: &mut Vec<u8>) -> Res
     .map_err(Reason::from)
 }
 
-/// Names that CGI and its descendants take for the fields that frame a body.
-const DISGUISED_FRAMING: [HeaderName; 2] =
-    [HeaderName::from_static("content_length"), HeaderName::from_static("transfer_encoding")];
+const DISGUISED: [HeaderName; 2] =
+    [HeaderName::from_static(DISGUISED_FRAMING[0]), HeaderName::from_static(DISGUISED_FRAMING[1])];
 
 /// Whether a body's end can be told in one way only. hyper refuses most of what cannot (RFC 9112 section 6.3) and drops
 /// Content-Length beside Transfer-Encoding, but takes codings before `chunked`, which it would pass on undecoded.

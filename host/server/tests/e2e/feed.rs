@@ -27,12 +27,16 @@ fn world(settings: Settings<'_>) -> (World, String) {
 }
 
 fn call(key: &str, path: &str) -> Call {
+    call_of("00000000000000a1", key, path)
+}
+
+fn call_of(worker: &str, key: &str, path: &str) -> Call {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     Call::new("GET", path)
         .field("host", "localhost")
         .field("authorization", &format!("ManagementKey-v1 {key}"))
         .field("x-portcullis-node", "edge-1")
-        .field("x-portcullis-worker", "00000000000000a1")
+        .field("x-portcullis-worker", worker)
         .field("x-portcullis-now", &now.to_string())
 }
 
@@ -168,10 +172,12 @@ fn the_end_of_the_server_waits_for_no_worker() {
     let (_, told) = base(address, &key);
     let first = changes(address, &key, &format!("r{}", told["revision"]), 0);
     let cursor = first.field(CURSOR_HEADER).unwrap().to_owned();
-    let waiting = thread::spawn(move || changes(address, &key, &cursor, 30));
-    eventually("the call is recorded", || {
-        let decisions = world.admin().get("/v1/decisions?limit=20").expect(200).text();
-        decisions.contains("feed.read").then_some(())
+    // Another worker than the calls before, so that the table of nodes tells when the call is there.
+    let path = format!("/v1/feeds/edge/changes?cursor={cursor}&wait=30");
+    let waiting = thread::spawn(move || call_of("00000000000000b2", &key, &path).send(address).expect(200));
+    eventually("the worker waits", || {
+        let nodes = world.admin().get("/v1/nodes").expect(200).json();
+        nodes["items"].as_array().unwrap().iter().any(|node| node["worker"] == "00000000000000b2").then_some(())
     });
     world.server.terminate();
     assert!(matches!(frames(&waiting.join().unwrap().body).unwrap()[..], [Frame::Confirmed(_)]));
