@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Credential, Delta, Group, Removed, Service, Source, Tenant};
+use super::{Credential, Delta, Group, HostPattern, Removed, Service, Source, Tenant};
 use crate::credential::{Kind, SecretDigest};
 use crate::id::{EndpointRef, Id};
 
@@ -90,7 +90,7 @@ impl Projection {
     pub fn source(&self, mut source: Source) -> Source {
         let tenants = self.tenants(&source.services);
         source.checkpoint = source.checkpoint.filter(|_| tenants.may_witness());
-        source.services.retain(|service| self.services.contains(&service.id));
+        source.services = self.catalogue(&source.services);
         source.applications.retain(|application| tenants.contains(&application.tenant));
         source.users.retain(|user| tenants.contains(&user.tenant));
         Source {
@@ -115,7 +115,7 @@ impl Projection {
             return Projected::NewBase;
         }
         let of = |revision, services: &[Service]| Source {
-            services: self.kept(services).cloned().collect(),
+            services: self.catalogue(services),
             ..Source::empty(revision, delta.seed)
         };
         let catalogue = Delta::between(&of(delta.from, was.services), &of(delta.revision, &services));
@@ -153,6 +153,23 @@ impl Projection {
         }))
     }
 
+    /// The services of the part: those that are kept, and of every other one that shares a host with them its place alone.
+    ///
+    /// INVARIANT (no-request-moves): what the whole routes to another service must not fall to one that is kept.
+    fn catalogue(&self, services: &[Service]) -> Vec<Service> {
+        let kept: Vec<&HostPattern> = self.kept(services).flat_map(|service| &service.hosts).collect();
+        let part = |service: &Service| {
+            if self.services.contains(&service.id) {
+                return Some(service.clone());
+            }
+            let is_shared = |host: &&HostPattern| kept.iter().any(|kept| meet(kept.as_str(), host.as_str()));
+            let hosts: Vec<HostPattern> = service.hosts.iter().filter(is_shared).cloned().collect();
+            let place = || Service { hosts: hosts.clone(), endpoints: Vec::new(), tenant: None, ..service.clone() };
+            (!hosts.is_empty()).then(place)
+        };
+        services.iter().filter_map(part).collect()
+    }
+
     fn kept<'s>(&self, services: &'s [Service]) -> impl Iterator<Item = &'s Service> {
         services.iter().filter(|service| self.services.contains(&service.id))
     }
@@ -186,6 +203,14 @@ impl Projection {
             Kind::Session => None,
         }
     }
+}
+
+/// Whether a request can be for both of two hosts or suffixes of hosts.
+fn meet(one: &str, other: &str) -> bool {
+    let covers = |suffix: &str, host: &str| {
+        suffix.strip_prefix('*').is_some_and(|suffix| host.strip_prefix('*').unwrap_or(host).ends_with(suffix))
+    };
+    one == other || covers(one, other) || covers(other, one)
 }
 
 /// The services once a delta is applied.
