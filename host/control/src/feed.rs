@@ -8,6 +8,7 @@ mod cursor;
 mod hub;
 mod keys;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,12 @@ impl Control {
         base.part(part).map(<[u8]>::to_vec).ok_or(FeedError::Gone)
     }
 
+    /// The services that a feed's policy has: its own, and those whose requests must not fall to them because they share a host.
+    #[must_use]
+    pub fn feed_services(&self, feed: &Id) -> BTreeSet<Id> {
+        self.feeds.hub.services_of(feed).unwrap_or_default()
+    }
+
     /// What there is to say to a worker that has come to `cursor`. Where there is nothing it waits for it, and after `wait`
     /// confirms that there is nothing.
     ///
@@ -197,8 +204,8 @@ impl Control {
             return Ok(None);
         }
         // What is added is new, and may be ten thousand.
-        let mut added = std::collections::BTreeSet::new();
-        let mut touched = std::collections::BTreeSet::new();
+        let mut added = BTreeSet::new();
+        let mut touched = BTreeSet::new();
         for write in writes {
             if let Write::AddCredentials(records) = write {
                 added.extend(records.iter().map(|record| &record.credential.id));

@@ -156,7 +156,8 @@ impl Projection {
     /// The services of the part: those that are kept, and of every other one that shares a host with them its place alone.
     ///
     /// INVARIANT (no-request-moves): what the whole routes to another service must not fall to one that is kept.
-    fn catalogue(&self, services: &[Service]) -> Vec<Service> {
+    #[must_use]
+    pub fn catalogue(&self, services: &[Service]) -> Vec<Service> {
         let kept: Vec<&HostPattern> = self.kept(services).flat_map(|service| &service.hosts).collect();
         let part = |service: &Service| {
             if self.services.contains(&service.id) {
@@ -223,4 +224,44 @@ fn after(services: &[Service], delta: &Delta) -> Vec<Service> {
 
 fn digests(credentials: &[Credential]) -> impl Iterator<Item = SecretDigest> + '_ {
     credentials.iter().flat_map(|credential| &credential.secrets).map(|secret| secret.sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_meet_where_a_request_can_be_for_both() {
+        for (one, other, can) in [
+            ("api.example", "api.example", true),
+            ("*.example", "api.example", true),
+            ("*.example", "*.shop.example", true),
+            ("*.example", "*.example", true),
+            ("api.example", "shop.example", false),
+            ("*.shop.example", "api.example", false),
+            ("*.example", "example", false),
+            ("*.example", "badexample", false),
+        ] {
+            assert_eq!((meet(one, other), meet(other, one)), (can, can), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_shares_a_host_keeps_its_place_and_nothing_else() {
+        let service = |id: &str, hosts: &[&str], prefix: &str| -> Service {
+            let endpoint = serde_json::json!({ "id": "all", "name": "All", "prefixes": [prefix] });
+            let service = serde_json::json!({ "id": id, "hosts": hosts, "prefix": prefix, "endpoints": [endpoint] });
+            serde_json::from_value(service).unwrap()
+        };
+        let all = [
+            service("shop", &["api.example"], "/"),
+            service("wallet", &["api.example", "wallet.example"], "/wallet"),
+            service("away", &["away.example"], "/"),
+        ];
+        let projection = Projection::new(BTreeSet::from(["shop".parse().unwrap()]), "system".parse().unwrap());
+        let part = projection.catalogue(&all);
+        let of = |service: &Service| (service.id.to_string(), service.hosts.len(), service.endpoints.len());
+        let part: Vec<_> = part.iter().map(of).collect();
+        assert_eq!(part, [("shop".to_owned(), 1, 1), ("wallet".to_owned(), 1, 0)]);
+    }
 }

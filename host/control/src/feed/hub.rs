@@ -230,6 +230,13 @@ impl Hub {
         self.state().feeds.get(id).cloned()
     }
 
+    /// The services that the policy of a feed has, be it their place alone.
+    pub(super) fn services_of(&self, feed: &Id) -> Option<BTreeSet<Id>> {
+        let state = self.state();
+        let projection = &state.feeds.get(feed)?.projection;
+        Some(projection.catalogue(&state.services).into_iter().map(|service| service.id).collect())
+    }
+
     /// Whether a base of a feed at a revision leads on to the newest state.
     pub(super) fn leads_on(&self, feed: &Feed, from: Revision) -> bool {
         let (is_current, steps) = {

@@ -172,7 +172,7 @@ pub(super) async fn decisions(
     let body = within(MAX_BATCH_BYTES, request).await?;
     let skew_s = view.installation().await?.record.clock_skew_s;
     let latest_ms = clock::unix_ms().saturating_add(u64::from(skew_s).saturating_mul(1000));
-    let batch = read_batch(&body, &feed.services, latest_ms).map_err(|bad| {
+    let batch = read_batch(&body, &feed.services, &api.control.feed_services(&id), latest_ms).map_err(|bad| {
         tracing::error!(feed = %id, node = %report.node, worker = %report.worker, %bad, "decisions were refused");
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_batch", format!("nothing of it is kept: {bad}"))
     })?;

@@ -34,17 +34,23 @@ pub(crate) enum BadBatch {
     Gap(usize),
 }
 
-/// Reads a batch of a feed that has these services. Ids may be as young as `latest_ms`, in milliseconds since 1970.
+/// Reads a batch of a feed that has these services. Its policy has the place of others as well, whose requests share a host with
+/// them: `placed` are all of these, and a denial may be of any. Ids may be as young as `latest_ms`, in milliseconds since 1970.
 ///
 /// # Errors
 /// [`BadBatch`] with the place of the first record that cannot be taken.
-pub(crate) fn read(bytes: &[u8], services: &BTreeSet<Id>, latest_ms: u64) -> Result<Batch, BadBatch> {
+pub(crate) fn read(
+    bytes: &[u8],
+    services: &BTreeSet<Id>,
+    placed: &BTreeSet<Id>,
+    latest_ms: u64,
+) -> Result<Batch, BadBatch> {
     let mut taken = Batch { records: Vec::new(), gaps: Vec::new() };
     for (place, told) in feed::batch(bytes)?.into_iter().enumerate() {
         match told {
             Told::Decision { id, reason, details } => {
                 check_id(id, latest_ms, place)?;
-                check(reason, details, services, place)?;
+                check(reason, details, (services, placed), place)?;
                 taken.records.push(DecisionRecord { id, reason, details: details.into() });
             }
             Told::Gap { count, first, last } => {
@@ -72,7 +78,12 @@ fn check_id(id: u64, latest_ms: u64, place: usize) -> Result<(), BadBatch> {
     Ok(())
 }
 
-fn check(reason: u16, details: &[u8], services: &BTreeSet<Id>, place: usize) -> Result<(), BadBatch> {
+fn check(
+    reason: u16,
+    details: &[u8],
+    (services, placed): (&BTreeSet<Id>, &BTreeSet<Id>),
+    place: usize,
+) -> Result<(), BadBatch> {
     if reason != 0 && cause_name(reason).is_none() {
         return Err(BadBatch::Reason(place));
     }
@@ -84,8 +95,9 @@ fn check(reason: u16, details: &[u8], services: &BTreeSet<Id>, place: usize) -> 
         return Err(BadBatch::Details(place));
     }
     let service = Details::unpack(details).map_err(|_| BadBatch::Details(place))?.facts.service;
+    let has = |all: &BTreeSet<Id>| all.iter().any(|id| id.as_str() == service);
     // A denial before a service was found names none; an allow names one.
-    let is_ours = services.iter().any(|id| id.as_str() == service) || (reason != 0 && service.is_empty());
+    let is_ours = has(services) || (reason != 0 && (service.is_empty() || has(placed)));
     if is_ours { Ok(()) } else { Err(BadBatch::Foreign(place)) }
 }
 
@@ -113,28 +125,30 @@ mod tests {
     fn read(all: &[Told<'_>]) -> Result<Batch, BadBatch> {
         let mut bytes = Vec::new();
         all.iter().for_each(|told| told.pack(&mut bytes));
-        super::read(&bytes, &["shop", "wallet"].map(|id| id.parse().unwrap()).into(), NOW_MS)
+        let ids = |all: &[&str]| all.iter().map(|id| id.parse().unwrap()).collect();
+        super::read(&bytes, &ids(&["shop", "wallet"]), &ids(&["shop", "wallet", "beside"]), NOW_MS)
     }
 
     #[test]
     fn a_batch_is_taken_with_its_gap() {
-        let (shop, unknown) = (details("shop"), details(""));
+        let (shop, unknown, beside) = (details("shop"), details(""), details("beside"));
         let denied = Reason::ServiceUnknown.number();
         let batch = read(&[
             Told::Decision { id: ID, reason: 0, details: &shop },
+            Told::Decision { id: ID, reason: denied, details: &beside },
             Told::Decision { id: ID + 1, reason: denied, details: &unknown },
             Told::Decision { id: ID + 2, reason: 1003, details: &[] },
             Told::Gap { count: 2, first: ID + 3, last: ID + 4 },
         ])
         .unwrap();
-        assert_eq!(batch.records.iter().map(|record| record.reason).collect::<Vec<_>>(), [0, denied, 1003]);
+        assert_eq!(batch.records.iter().map(|record| record.reason).collect::<Vec<_>>(), [0, denied, denied, 1003]);
         assert_eq!(batch.gaps, [Gap { count: 2, first: ID + 3, last: ID + 4 }]);
         assert_eq!(read(&[]).unwrap(), Batch { records: Vec::new(), gaps: Vec::new() });
     }
 
     #[test]
     fn one_bad_record_spoils_the_batch() {
-        let (shop, vault, unknown) = (details("shop"), details("vault"), details(""));
+        let (shop, vault, unknown, beside) = (details("shop"), details("vault"), details(""), details("beside"));
         let denied = Reason::ServiceUnknown.number();
         let next_ms = ((NOW_MS + 1) << ID_COUNT_BITS) | (1 << ID_WORKER_SHIFT);
         let too_long = [shop.as_slice(), &vec![0; MAX_DETAILS_BYTES]].concat();
@@ -142,6 +156,7 @@ mod tests {
             (Told::Decision { id: ID, reason: 0, details: &vault }, BadBatch::Foreign(1)),
             (Told::Decision { id: ID, reason: denied, details: &vault }, BadBatch::Foreign(1)),
             (Told::Decision { id: ID, reason: 0, details: &unknown }, BadBatch::Foreign(1)),
+            (Told::Decision { id: ID, reason: 0, details: &beside }, BadBatch::Foreign(1)),
             (Told::Decision { id: ID, reason: 0, details: &[] }, BadBatch::Details(1)),
             (Told::Decision { id: ID, reason: denied, details: &shop[1..] }, BadBatch::Details(1)),
             (Told::Decision { id: ID, reason: 0, details: &too_long }, BadBatch::Details(1)),
@@ -159,6 +174,6 @@ mod tests {
         let mut cut = Vec::new();
         Told::Decision { id: ID, reason: 0, details: &shop }.pack(&mut cut);
         cut.pop();
-        assert!(matches!(super::read(&cut, &BTreeSet::new(), NOW_MS), Err(BadBatch::Malformed(_))));
+        assert!(matches!(super::read(&cut, &BTreeSet::new(), &BTreeSet::new(), NOW_MS), Err(BadBatch::Malformed(_))));
     }
 }
