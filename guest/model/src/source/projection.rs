@@ -23,8 +23,8 @@ pub struct Projection {
 pub enum KeptTenants {
     /// Those to which every service is pinned.
     Only(BTreeSet<Id>),
-    /// All but the one that administers the installation.
-    AllBut(Id),
+    /// All but the one that administers the installation, which is among them only where a service is pinned to it.
+    AllBut(Option<Id>),
 }
 
 impl KeptTenants {
@@ -33,7 +33,7 @@ impl KeptTenants {
     pub fn contains(&self, tenant: &Id) -> bool {
         match self {
             KeptTenants::Only(tenants) => tenants.contains(tenant),
-            KeptTenants::AllBut(apart) => tenant != apart,
+            KeptTenants::AllBut(apart) => apart.as_ref() != Some(tenant),
         }
     }
 
@@ -66,7 +66,7 @@ pub enum Projected {
 
 impl Projection {
     /// The projection to these services. Of the tenant `apart`, which administers the installation, nothing is kept unless
-    /// all of them are pinned to it among others.
+    /// one of them is pinned to it.
     #[must_use]
     pub fn new(services: BTreeSet<Id>, apart: Id) -> Projection {
         Projection { services, apart }
@@ -82,7 +82,9 @@ impl Projection {
     #[must_use]
     pub fn tenants(&self, services: &[Service]) -> KeptTenants {
         let pins: Option<BTreeSet<Id>> = self.kept(services).map(|service| service.tenant.clone()).collect();
-        pins.map_or_else(|| KeptTenants::AllBut(self.apart.clone()), KeptTenants::Only)
+        let is_pinned_to = self.kept(services).any(|service| service.tenant.as_ref() == Some(&self.apart));
+        let others = || KeptTenants::AllBut((!is_pinned_to).then(|| self.apart.clone()));
+        pins.map_or_else(others, KeptTenants::Only)
     }
 
     /// The part of a whole document.

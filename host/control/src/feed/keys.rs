@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn everybody() -> KeptTenants {
-        KeptTenants::AllBut(id("system"))
+        KeptTenants::AllBut(Some(id("system")))
     }
 
     fn keys() -> Keys {
