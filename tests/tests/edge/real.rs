@@ -11,7 +11,7 @@ use portcullis_tests::process::{Process, command};
 use portcullis_tests::wire::ask;
 use serde_json::{Value, json};
 
-use crate::world::{Edge, HOST};
+use crate::world::{Edge, HOST, ask_for};
 
 const TENANT_KEYS: &str = "/v1/tenants/acme/tenant-keys";
 /// So many revocations are timed.
@@ -161,6 +161,31 @@ fn a_policy_of_the_host_decides_in_envoy_and_a_revocation_is_dead_there_once_it_
     }
     let (_, new) = host.new_key()?;
     edge.until(&new, 200, "")?;
+    Ok(())
+}
+
+#[test]
+fn a_path_of_a_service_that_the_feed_does_not_have_is_not_taken_for_one_of_its_own() -> Result<()> {
+    let host = Host::start()?;
+    // Were it routed to `shop`, the key might use it.
+    host.call("PUT", "/v1/services/shop/endpoints/users", &json!({ "paths": ["/back/users"] }))?;
+    let group = json!({ "id": "both", "permissions": [{ "endpoint": "shop/events" }, { "endpoint": "shop/users" }] });
+    host.call("POST", "/v1/tenants/acme/groups", &group)?;
+    let service = json!({ "id": "back", "hosts": [HOST], "prefix": "/back", "upstream": "http://127.0.0.1:9" });
+    host.call("POST", "/v1/services", &service)?;
+    let (_, key) = pair(&host.call("POST", TENANT_KEYS, &json!({ "name": "For a test", "group": "both" }))?)?;
+    let edge = host.edge()?;
+    edge.until(&key, 200, "")?;
+    let address = edge.address()?;
+    for path in ["/back/users", "/back/users?a=1", "/back"] {
+        assert_eq!(ask_for(address, path, &key)?, (403, "no_such_endpoint".to_owned()), "{path}");
+    }
+    host.call("DELETE", "/v1/services/back?confirm=true", &Value::Null)?;
+    let begun = Instant::now();
+    while ask_for(address, "/back/users", &key)?.0 != 200 {
+        ensure!(begun.elapsed() < Duration::from_secs(60), "it is not `shop`'s without the other service either");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }
 

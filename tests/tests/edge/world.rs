@@ -209,7 +209,12 @@ impl Edge {
 }
 
 pub(crate) fn ask(address: SocketAddr, key: &str) -> Result<(u16, String)> {
-    let bytes = format!("GET /events HTTP/1.1\r\nhost: {HOST}\r\nx-api-key: {key}\r\nconnection: close\r\n\r\n");
+    ask_for(address, "/events", key)
+}
+
+/// What a request for a path is answered.
+pub(crate) fn ask_for(address: SocketAddr, path: &str, key: &str) -> Result<(u16, String)> {
+    let bytes = format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\nx-api-key: {key}\r\nconnection: close\r\n\r\n");
     let answer = exchange(&mut connect(address)?, bytes.as_bytes(), false)?;
     let code = answer.code().unwrap_or_default();
     Ok((answer.status, code))
