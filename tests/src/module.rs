@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use wasmparser::{Parser, Payload};
@@ -83,8 +83,7 @@ pub fn build(arguments: &[&str], manifest: &str, folder: &str, module: &str) -> 
     for of_this_build in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         cargo.env_remove(of_this_build);
     }
-    // rustc reads what it is asked about from its standard input, where nobody gives it another.
-    let status = cargo.stdin(Stdio::null()).status().context("cargo does not start")?;
+    let status = cargo.status().context("cargo does not start")?;
     ensure!(status.success(), "{manifest} is not built for {TARGET}");
     Ok(target.join(TARGET).join(module))
 }

@@ -155,7 +155,8 @@ impl Projection {
         }))
     }
 
-    /// The services of the part: those that are kept, and of every other one that shares a host with them its place alone.
+    /// The services of the part: those that are kept, and of every other one that shares a host with them its place alone:
+    /// the shared hosts, the prefix, and how it takes credentials, without which it would refuse otherwise than in the whole.
     ///
     /// INVARIANT (no-request-moves): what the whole routes to another service must not fall to one that is kept.
     #[must_use]
