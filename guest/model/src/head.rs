@@ -233,16 +233,46 @@ impl<'a> Packed<'a> {
     /// The header fields in order of arrival, name and value.
     #[must_use]
     pub fn headers(&self) -> Headers<'a> {
-        Headers { lengths: self.lengths.iter(), names: self.names, values: self.values }
+        self.headers_of(u64::MAX)
     }
+
+    /// The header fields whose names have one of these lengths, in order of arrival.
+    #[inline]
+    #[must_use]
+    pub fn headers_of(&self, lengths: u64) -> Headers<'a> {
+        Headers {
+            wanted: lengths,
+            lengths: self.lengths.iter(),
+            names: self.names,
+            values: self.values,
+            name: 0,
+            value: 0,
+        }
+    }
+}
+
+/// The bit that stands for a name's length; the last one for all that are longer.
+#[inline]
+#[must_use]
+pub fn length_bit(name: &[u8]) -> u64 {
+    bit(name.len())
+}
+
+#[inline(always)]
+fn bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 /// The header fields of a [`Packed`] head.
 #[derive(Clone)]
 pub struct Headers<'a> {
+    wanted: u64,
     lengths: std::slice::Iter<'a, [u8; 4]>,
     names: &'a [u8],
     values: &'a [u8],
+    /// Where the next name begins, and the next value.
+    name: usize,
+    value: usize,
 }
 
 impl<'a> Iterator for Headers<'a> {
@@ -250,13 +280,17 @@ impl<'a> Iterator for Headers<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let [a, b, c, d] = self.lengths.next()?;
-        // The sums were checked when the head was opened, so both splits succeed.
-        let (name, names) = self.names.split_at_checked(usize::from(u16::from_le_bytes([*a, *b])))?;
-        let (value, values) = self.values.split_at_checked(usize::from(u16::from_le_bytes([*c, *d])))?;
-        self.names = names;
-        self.values = values;
-        Some((name, value))
+        for [a, b, c, d] in self.lengths.by_ref() {
+            let length = usize::from(u16::from_le_bytes([*a, *b]));
+            let (name, value) = (self.name, self.value);
+            self.name += length;
+            self.value += usize::from(u16::from_le_bytes([*c, *d]));
+            if self.wanted & bit(length) != 0 {
+                // The sums were checked when the head was opened, so both are there.
+                return Some((self.names.get(name..self.name)?, self.values.get(value..self.value)?));
+            }
+        }
+        None
     }
 }
 

@@ -616,7 +616,7 @@ impl Encoder<'_> {
         let mut out = Vec::new();
         let mut hashes = Vec::new();
         for (host, route) in all {
-            hashes.push(index::hash(self.keys, host.as_bytes()));
+            hashes.push(index::text_hash(self.keys, host.as_bytes()));
             let mut targets: Vec<_> = route.into_iter().flat_map(|route| &route.services).collect();
             targets.sort_unstable();
             let mut table = PathTableBuilder::new();
@@ -658,10 +658,10 @@ impl Encoder<'_> {
             if id.0 != Some(&credential.id) {
                 id = (Some(&credential.id), self.arena.push_text(credential.id.as_str()));
                 if credential.kind.is_client() {
-                    ids.push((number, index::hash(self.keys, credential.id.as_str().as_bytes())));
+                    ids.push((number, index::text_hash(self.keys, credential.id.as_str().as_bytes())));
                 }
             }
-            digests.push((number, index::hash(self.keys, secret.sha256.as_bytes())));
+            digests.push((number, index::digest_hash(self.keys, secret.sha256.as_bytes())));
             let ends = [credential.expires, secret.until].into_iter().flatten().min();
             let [a, b, c] = self.grant(credential, secret);
             let flags = (u32::from(secret.version) << 16)
