@@ -57,7 +57,7 @@ pub(crate) fn authenticate<'p>(
     Ok(verified)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn plain_key<'p>(
     key: &[u8],
     accept: Accept<'p>,

@@ -36,7 +36,7 @@ pub(crate) struct Found<'p> {
 }
 
 /// Goes through the checks in their order; the first that fails is the reason.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn authorize<'p>(
     question: &Question<'_, 'p>,
     found: &mut Found<'p>,

@@ -58,7 +58,7 @@ pub(crate) struct Presented<'a, 'p> {
 
 impl<'a> Request<'a> {
     /// Accepts or refuses a head, by everything that does not depend on the service.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn accept(head: Packed<'a>) -> Result<Self, Reason> {
         let method = method(head.method)?;
         let (path, query) = target(head.target)?;
@@ -123,7 +123,7 @@ impl<'a> Request<'a> {
     }
 
     /// The one credential that the service accepts from this request, if there is one.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn presented<'p>(
         &self,
         service: &Service<'p>,
@@ -267,7 +267,7 @@ fn method(bytes: &[u8]) -> Result<&[u8], Reason> {
 }
 
 /// The path and the query of a target.
-#[inline(always)]
+#[inline(never)]
 fn target(bytes: &[u8]) -> Result<(Path<'_>, Option<&[u8]>), Reason> {
     if let Some(plain) = plain_target(bytes) { Ok(plain) } else { careful_target(bytes) }
 }
@@ -462,7 +462,7 @@ const LENGTHS_WITH_MEANING: u64 =
 const SECURITY_FIELDS: [&str; 5] = ["host", "date", "authorization", "forwarded", "x-forwarded-for"];
 
 impl<'a> Fields<'a> {
-    #[inline(always)]
+    #[inline(never)]
     fn find(head: &Packed<'a>) -> Result<Self, Reason> {
         let mut fields = Fields::default();
         let mut date = None;
@@ -662,7 +662,7 @@ fn is_port(text: &[u8]) -> bool {
 }
 
 /// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token).
-#[inline(always)]
+#[inline(never)]
 fn names_are_tokens(names: &[u8]) -> bool {
     // What names are made of almost always.
     let is_plain = |lanes: Lanes| {
@@ -675,7 +675,7 @@ fn names_are_tokens(names: &[u8]) -> bool {
 }
 
 /// Whether a field's value has a control character other than a tab (RFC 9110 section 5.5).
-#[inline(always)]
+#[inline(never)]
 fn has_control(values: &[u8]) -> bool {
     let is_control_or_tab = |lanes| sweep::up_to(lanes, 0x1f) | sweep::equal(lanes, 0x7f);
     sweep::any(values, is_control_or_tab) && values.iter().any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f)

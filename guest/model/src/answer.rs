@@ -101,7 +101,7 @@ impl<T: AsRef<[u8]> + Copy + Default> DetailsOf<T> {
     ///
     /// # Errors
     /// Where a text is not UTF-8. `out` is then of no use.
-    #[inline(always)]
+    #[inline(never)]
     pub fn pack(&self, out: &mut Vec<u8>) -> Result<(), DetailsMalformed> {
         let (place, name) = match &self.strip {
             None => (0, &[][..]),

@@ -3,7 +3,7 @@
 //! Facts hold stable ids, never ordinals of one policy, and never a secret or its digest. So they can be logged, and a
 //! candidate policy can be judged over them later.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::credential::Kind;
 use crate::id::Revision;
@@ -295,7 +295,7 @@ impl<'a> Facts<'a> {
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<(Self, [u16; TEXTS]), Unreadable> {
         let revision = Revision(reader.u64()?);
         let now = UnixTime::from_secs(reader.u64()?).ok_or(Unreadable)?;
-        let client = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
+        let client = crate::address::from_bits(u128::from_be_bytes(reader.array()?));
         let [kind, proof, signature, replay] = reader.array()?;
         let secret_version = reader.u16()?;
         let credential = if kind == 0 {

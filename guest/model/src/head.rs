@@ -19,7 +19,7 @@
 //!
 //! Names stand together and values stand together so that either can be checked in one sweep.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::packed::{Reader, Unreadable};
 
@@ -171,7 +171,7 @@ impl<'a> Packed<'a> {
     ///
     /// # Errors
     /// [`HeadFault::TooLarge`] where a limit is exceeded, [`HeadFault::Malformed`] where the buffer is not a packed head.
-    #[inline(always)]
+    #[inline(never)]
     pub fn open(bytes: &'a [u8]) -> Result<Self, HeadFault> {
         if bytes.len() > MAX_HEAD_BYTES {
             return Err(HeadFault::TooLarge(HeadTooLarge::Bytes));
@@ -194,7 +194,7 @@ impl<'a> Packed<'a> {
             return Err(Unreadable);
         }
         let count = usize::from(reader.u16()?);
-        let peer = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
+        let peer = crate::address::from_bits(u128::from_be_bytes(reader.array()?));
         let method = usize::from(reader.u16()?);
         let authority = usize::from(reader.u16()?);
         let target = usize::from(reader.u16()?);
@@ -204,10 +204,12 @@ impl<'a> Packed<'a> {
         if !rest.is_empty() {
             return Err(Unreadable);
         }
-        let (sum_of_names, sum_of_values) = lengths.iter().fold((0, 0), |(names, values), [a, b, c, d]| {
-            (names + usize::from(u16::from_le_bytes([*a, *b])), values + usize::from(u16::from_le_bytes([*c, *d])))
+        // At most 65,535 fields of at most 65,535 bytes: the sums fit.
+        let (sum_of_names, sum_of_values) = lengths.iter().fold((0, 0), |(names, values), quad| {
+            let both = u32::from_le_bytes(*quad);
+            (names + (both & 0xffff), values + (both >> 16))
         });
-        if sum_of_names != names || sum_of_values != values {
+        if sum_of_names as usize != names || sum_of_values as usize != values {
             return Err(Unreadable);
         }
         let method = reader.bytes(method)?;
@@ -240,14 +242,7 @@ impl<'a> Packed<'a> {
     #[inline]
     #[must_use]
     pub fn headers_of(&self, lengths: u64) -> Headers<'a> {
-        Headers {
-            wanted: lengths,
-            lengths: self.lengths.iter(),
-            names: self.names,
-            values: self.values,
-            name: 0,
-            value: 0,
-        }
+        Headers { wanted: lengths, lengths: self.lengths, names: self.names, values: self.values }
     }
 }
 
@@ -267,29 +262,34 @@ fn bit(length: usize) -> u64 {
 #[derive(Clone)]
 pub struct Headers<'a> {
     wanted: u64,
-    lengths: std::slice::Iter<'a, [u8; 4]>,
+    lengths: &'a [[u8; 4]],
     names: &'a [u8],
     values: &'a [u8],
-    /// Where the next name begins, and the next value.
-    name: usize,
-    value: usize,
 }
 
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        for [a, b, c, d] in self.lengths.by_ref() {
-            let length = usize::from(u16::from_le_bytes([*a, *b]));
-            let (name, value) = (self.name, self.value);
-            self.name += length;
-            self.value += usize::from(u16::from_le_bytes([*c, *d]));
-            if self.wanted & bit(length) != 0 {
+        // Where this field's texts begin, behind those that are passed over.
+        let (mut name, mut value) = (0, 0);
+        let mut lengths = self.lengths.iter();
+        for quad in lengths.by_ref() {
+            let both = u32::from_le_bytes(*quad);
+            let (of_name, of_value) = ((both & 0xffff) as usize, (both >> 16) as usize);
+            if self.wanted & bit(of_name) != 0 {
                 // The sums were checked when the head was opened, so both are there.
-                return Some((self.names.get(name..self.name)?, self.values.get(value..self.value)?));
+                let (names, values) = (self.names.get(name..)?, self.values.get(value..)?);
+                let found = (names.split_at_checked(of_name)?, values.split_at_checked(of_value)?);
+                let ((name, names), (value, values)) = found;
+                *self = Headers { wanted: self.wanted, lengths: lengths.as_slice(), names, values };
+                return Some((name, value));
             }
+            name += of_name;
+            value += of_value;
         }
+        self.lengths = &[];
         None
     }
 }

@@ -84,22 +84,27 @@ pub fn masks<const N: usize>(text: &[u8], tests: impl Fn(Lanes) -> [Lanes; N]) -
 /// The masks of fewer than sixteen bytes.
 #[inline(always)]
 fn short<const N: usize>(text: &[u8], tests: impl Fn(Lanes) -> [Lanes; N]) -> [u32; N] {
-    let lanes = Lanes::new(padded(text).to_le_bytes());
+    let [first, rest] = padded(text);
+    let lanes = Lanes::new((u128::from(first) | (u128::from(rest) << 64)).to_le_bytes());
     let there = (1 << text.len().min(LANES)) - 1;
     tests(lanes).map(|found| found.to_bitmask() & there)
 }
 
-/// Fewer than sixteen bytes as a number, with zeros above them. Two reads that overlap, for a copy of unknown length is a call.
+/// Fewer than sixteen bytes as two numbers, the first eight and the rest, with zeros above them. Two reads that overlap, for a
+/// copy of unknown length is a call.
 #[inline(always)]
-fn padded(text: &[u8]) -> u128 {
-    let bits = |length: usize| 8 * (text.len() - length);
+fn padded(text: &[u8]) -> [u64; 2] {
+    let bits = |length: usize| u32::try_from(8 * (text.len() - length)).unwrap_or(u32::MAX);
     if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
-        return u128::from(u64::from_le_bytes(*first)) | (u128::from(u64::from_le_bytes(*last)) << bits(8));
+        // Of exactly eight bytes there is no rest.
+        let rest = u64::from_le_bytes(*last).checked_shr(64u32.saturating_sub(bits(8))).unwrap_or(0);
+        return [u64::from_le_bytes(*first), rest];
     }
     if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
-        return u128::from(u32::from_le_bytes(*first)) | (u128::from(u32::from_le_bytes(*last)) << bits(4));
+        let [first, last] = [first, last].map(|bytes| u64::from(u32::from_le_bytes(*bytes)));
+        return [first | (last << bits(4)), 0];
     }
-    text.iter().rev().fold(0, |bits, byte| (bits << 8) | u128::from(*byte))
+    [text.iter().rev().fold(0, |bits, byte| (bits << 8) | u64::from(*byte)), 0]
 }
 
 /// Whether two texts are the same. For short ones, where a call to compare them costs more than comparing.
