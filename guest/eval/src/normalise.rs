@@ -130,31 +130,28 @@ impl<'a> Request<'a> {
         policy: &'p Policy,
     ) -> Result<Option<Presented<'a, 'p>>, Reason> {
         let mut presented = None;
-        let mut lengths = 0;
         for accept in service.accepts()? {
             let accept = accept?;
-            let key = match accept.place {
+            let name = accept.raw_name();
+            match accept.place {
                 Place::Header => {
-                    lengths |= length_bit(accept.raw_name());
-                    None
+                    for (field, value) in self.head.headers_of(length_bit(name)) {
+                        if named(field, name)? {
+                            only_one(&mut presented, accept, Cow::Borrowed(trim(value)))?;
+                        }
+                    }
                 }
-                Place::Parameter => self.parameter_key(accept.raw_name())?,
+                Place::Parameter => {
+                    if let Some(key) = self.parameter_key(name)? {
+                        only_one(&mut presented, accept, key)?;
+                    }
+                }
                 Place::Scheme | Place::Token | Place::Client => {
-                    self.authorization.and_then(|value| after_scheme(value, accept.raw_name())).map(Cow::Borrowed)
+                    if let Some(key) = self.authorization.and_then(|value| after_scheme(value, name)) {
+                        only_one(&mut presented, accept, Cow::Borrowed(key))?;
+                    }
                 }
-                Place::Signature => {
-                    signature::present(self, &mut presented, accept, policy)?;
-                    None
-                }
-            };
-            only_one(&mut presented, accept, key)?;
-        }
-        for (field, value) in self.head.headers_of(lengths) {
-            for accept in service.accepts()? {
-                let accept = accept?;
-                if accept.place == Place::Header && named(field, accept.raw_name())? {
-                    only_one(&mut presented, accept, Some(Cow::Borrowed(trim(value))))?;
-                }
+                Place::Signature => signature::present(self, &mut presented, accept, policy)?,
             }
         }
         if self.connection {
@@ -467,24 +464,27 @@ impl<'a> Fields<'a> {
         let mut fields = Fields::default();
         let mut date = None;
         for (name, value) in head.headers_of(LENGTHS_WITH_MEANING) {
-            match name.len() {
-                4 if named(name, b"host")? => once(&mut fields.host, value, Reason::HostDoubled)?,
-                4 if named(name, b"date")? => once(&mut date, value, Reason::DateDoubled)?,
-                9 if named(name, b"forwarded")? => fields.hops.forwarded = true,
-                10 if name.eq_ignore_ascii_case(b"connection") => {
+            // Most fields end here, by their length and their first letter.
+            let Some(first) = name.first() else {
+                // RFC 9110 section 5.1: a name has at least one character.
+                return Err(Reason::HeaderMalformed);
+            };
+            match (name.len(), first.to_ascii_lowercase()) {
+                (4, b'h') if named(name, b"host")? => once(&mut fields.host, value, Reason::HostDoubled)?,
+                (4, b'd') if named(name, b"date")? => once(&mut date, value, Reason::DateDoubled)?,
+                (9, b'f') if named(name, b"forwarded")? => fields.hops.forwarded = true,
+                (10, b'c') if name.eq_ignore_ascii_case(b"connection") => {
                     fields.connection = true;
                     let reserved = || list(value).any(|option| starts_reserved(option) != Likeness::Other);
                     if SECURITY_FIELDS.iter().any(|field| lists(value, field.as_bytes())) || reserved() {
                         return Err(Reason::ConnectionSecurity);
                     }
                 }
-                13 if named(name, b"authorization")? => {
+                (13, b'a') if named(name, b"authorization")? => {
                     once(&mut fields.authorization, value, Reason::AuthorizationDoubled)?;
                 }
-                15 if named(name, b"x-forwarded-for")? => fields.hops.x_forwarded_for = true,
-                13.. if starts_reserved(name) == Likeness::Underscored => return Err(Reason::HeaderUnderscore),
-                // RFC 9110 section 5.1: a name has at least one character.
-                0 => return Err(Reason::HeaderMalformed),
+                (15, b'x') if named(name, b"x-forwarded-for")? => fields.hops.x_forwarded_for = true,
+                (13.., b'x') if starts_reserved(name) == Likeness::Underscored => return Err(Reason::HeaderUnderscore),
                 _ => {}
             }
         }
@@ -501,13 +501,12 @@ fn once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8], doubled: Reason) -> R
 pub(crate) fn only_one<'a, 'p>(
     presented: &mut Option<Presented<'a, 'p>>,
     accept: Accept<'p>,
-    key: Option<Cow<'a, [u8]>>,
+    key: Cow<'a, [u8]>,
 ) -> Result<(), Reason> {
-    match (presented.as_ref(), key) {
-        (_, None) => Ok(()),
-        (Some(first), Some(_)) if first.accept == accept => Err(Reason::CredentialDoubled),
-        (Some(_), Some(_)) => Err(Reason::CredentialsTwo),
-        (None, Some(key)) => {
+    match presented {
+        Some(first) if first.accept == accept => Err(Reason::CredentialDoubled),
+        Some(_) => Err(Reason::CredentialsTwo),
+        None => {
             *presented = Some(Presented { accept, is_presigned: false, key });
             Ok(())
         }

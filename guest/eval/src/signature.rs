@@ -122,7 +122,7 @@ pub(crate) fn present<'a, 'p>(
         }
         return Ok(());
     }
-    only_one(presented, accept, Some(Cow::Borrowed(key)))?;
+    only_one(presented, accept, Cow::Borrowed(key))?;
     presented.iter_mut().for_each(|presented| presented.is_presigned = in_url);
     Ok(())
 }

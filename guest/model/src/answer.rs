@@ -116,12 +116,11 @@ impl<T: AsRef<[u8]> + Copy + Default> DetailsOf<T> {
         let lists = observed.len() * 2 + obligations.len() * 40;
         let texts = length(&of_facts) + name.len() + challenge.len();
         let mut writer = Writer::new(out, FIXED_BYTES + 7 + lists + texts);
-        writer.put(&self.facts.fixed(&of_facts));
+        self.facts.fixed(&of_facts, &mut writer);
         let counts = [observed.len(), obligations.len()].map(|count| u8::try_from(count).unwrap_or(u8::MAX));
         let [observed_count, obligation_count] = counts;
         writer.put(&[place, observed_count, obligation_count]);
-        writer.length(name);
-        writer.length(challenge);
+        writer.lengths(&[name, challenge]);
         for reason in observed {
             writer.put(&reason.number().to_le_bytes());
         }

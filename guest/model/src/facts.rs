@@ -211,7 +211,7 @@ impl<T: AsRef<[u8]> + Copy + Default> FactsOf<T> {
     pub fn pack(&self, out: &mut Vec<u8>) -> Result<(), FactsMalformed> {
         let texts = self.texts();
         let mut writer = Writer::new(out, FIXED_BYTES + length(&texts));
-        writer.put(&self.fixed(&texts));
+        self.fixed(&texts, &mut writer);
         writer.texts(&texts).map_err(|Unreadable| FactsMalformed)
     }
 
@@ -230,7 +230,7 @@ impl<T: AsRef<[u8]> + Copy + Default> FactsOf<T> {
 
     /// What has a place of its own, and the lengths of the texts.
     #[inline(always)]
-    pub(crate) fn fixed(&self, texts: &[&[u8]; TEXTS]) -> [u8; FIXED_BYTES] {
+    pub(crate) fn fixed(&self, texts: &[&[u8]; TEXTS], writer: &mut Writer<'_>) {
         let (kind, proof, version) = match self.credential {
             None => (0, 0, 0),
             Some(credential) => {
@@ -255,17 +255,12 @@ impl<T: AsRef<[u8]> + Copy + Default> FactsOf<T> {
             Some(ReplayAnswer::Seen) => 2,
         };
         let proof = if self.token.is_some() { proof | WITH_TOKEN } else { proof };
-        let mut fixed = [0; FIXED_BYTES];
-        let mut writer = Writer::over(&mut fixed);
         writer.put(&self.revision.0.to_le_bytes());
         writer.put(&self.now.as_secs().to_le_bytes());
         writer.put(&crate::address::as_bits(self.client).to_be_bytes());
         writer.put(&[kind, proof, signature, replay]);
         writer.put(&version.to_le_bytes());
-        for text in texts {
-            writer.length(text);
-        }
-        fixed
+        writer.lengths(texts);
     }
 }
 

@@ -77,49 +77,41 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// Writes a buffer front to back. What does not fit is left out.
+/// Writes a buffer front to back.
 pub(crate) struct Writer<'a> {
-    rest: &'a mut [u8],
+    out: &'a mut Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
-    /// Writes a buffer of that length in place of what `out` holds.
+    /// Writes about that many bytes in place of what `out` holds.
     #[inline(always)]
     pub(crate) fn new(out: &'a mut Vec<u8>, length: usize) -> Self {
-        out.resize(length, 0);
-        Writer { rest: out }
-    }
-
-    /// Writes over bytes.
-    #[inline(always)]
-    pub(crate) fn over(bytes: &'a mut [u8]) -> Self {
-        Writer { rest: bytes }
+        out.clear();
+        out.reserve(length + sweep::LANES);
+        Writer { out }
     }
 
     #[inline(always)]
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
-        if let Some((place, rest)) = std::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()) {
-            sweep::copy(place, bytes);
-            self.rest = rest;
-        }
+    pub(crate) fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.out.extend_from_slice(bytes);
     }
 
-    /// The length of a text.
+    /// The lengths of texts.
     #[inline(always)]
-    pub(crate) fn length(&mut self, text: &[u8]) {
+    pub(crate) fn lengths<const N: usize>(&mut self, texts: &[&[u8]; N]) {
         // Every text is bounded far below: by the head of a request, or by its own length in a policy.
-        self.put(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+        let lengths = texts.map(|text| u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+        self.out.extend_from_slice(lengths.as_flattened());
     }
 
     /// Texts one behind the other, to the end of the buffer.
     #[inline(always)]
     pub(crate) fn texts(self, texts: &[&[u8]]) -> Result<(), Unreadable> {
-        let place = self.rest;
-        let mut writer = Writer { rest: &mut *place };
+        let start = self.out.len();
         for text in texts {
-            writer.put(text);
+            sweep::append(self.out, text);
         }
-        let is_ascii = !sweep::any(place, |lanes| !sweep::up_to(lanes, 0x7f));
+        let is_ascii = !sweep::any(self.out.get(start..).unwrap_or_default(), |lanes| !sweep::up_to(lanes, 0x7f));
         if is_ascii || texts.iter().all(|text| str::from_utf8(text).is_ok()) { Ok(()) } else { Err(Unreadable) }
     }
 }

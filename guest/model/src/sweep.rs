@@ -11,7 +11,7 @@ pub type Lanes = u8x16;
 /// The most bytes that one mask tells of.
 pub const BLOCK: usize = 64;
 
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Where bytes are at most `highest`.
 #[inline(always)]
@@ -107,6 +107,13 @@ fn padded(text: &[u8]) -> [u64; 2] {
     [text.iter().rev().fold(0, |bits, byte| (bits << 8) | u64::from(*byte)), 0]
 }
 
+/// A text of fewer than sixteen bytes as two numbers, with zeros above it.
+#[inline(always)]
+#[must_use]
+pub fn two_words(text: &[u8]) -> Option<[u64; 2]> {
+    (text.len() < LANES).then(|| padded(text))
+}
+
 /// Whether two texts are the same. For short ones, where a call to compare them costs more than comparing.
 #[inline(always)]
 #[must_use]
@@ -124,36 +131,19 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// Copies a text over bytes of the same length. For short ones: a copy of unknown length is a call out of the sandbox, and dearer
-/// than the few bytes of a usual text.
+/// Appends a text. For short ones: a copy of unknown length is a call out of the sandbox, and dearer than the few bytes of a
+/// usual text.
 #[inline(always)]
-pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
-    let (places, _) = to.as_chunks_mut::<LANES>();
-    let (pieces, _) = from.as_chunks::<LANES>();
-    for (place, piece) in places.iter_mut().zip(pieces) {
-        *place = *piece;
+pub(crate) fn append(out: &mut Vec<u8>, text: &[u8]) {
+    let (pieces, rest) = text.as_chunks::<LANES>();
+    for piece in pieces {
+        out.extend_from_slice(piece);
     }
-    // What is left, in pieces that may overlap.
-    let rest = to.len() % LANES;
-    if rest == 0 {
-    } else if let (Some(place), Some(piece)) = (to.last_chunk_mut::<LANES>(), from.last_chunk::<LANES>()) {
-        *place = *piece;
-    } else if let (Some(piece), Some(last)) = (from.first_chunk::<8>(), from.last_chunk::<8>()) {
-        ends(to, piece, last);
-    } else if let (Some(piece), Some(last)) = (from.first_chunk::<4>(), from.last_chunk::<4>()) {
-        ends(to, piece, last);
-    } else {
-        to.iter_mut().zip(from).for_each(|(place, byte)| *place = *byte);
-    }
-}
-
-#[inline(always)]
-fn ends<const N: usize>(to: &mut [u8], first: &[u8; N], last: &[u8; N]) {
-    if let Some(place) = to.first_chunk_mut() {
-        *place = *first;
-    }
-    if let Some(place) = to.last_chunk_mut() {
-        *place = *last;
+    if !rest.is_empty() {
+        let end = out.len() + rest.len();
+        let [first, second] = padded(rest).map(u64::to_le_bytes);
+        out.extend_from_slice([first, second].as_flattened());
+        out.truncate(end);
     }
 }
 
@@ -189,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_every_length_are_copied_whole() {
+    fn texts_of_every_length_are_appended_whole() {
         for text in texts() {
-            let mut copied = vec![0xee; text.len()];
-            copy(&mut copied, &text);
-            assert_eq!(copied, text);
+            let mut copied = b"before".to_vec();
+            append(&mut copied, &text);
+            assert_eq!(copied.split_off(6), text);
         }
     }
 

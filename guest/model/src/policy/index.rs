@@ -25,7 +25,6 @@ pub(crate) fn text_hash(keys: (u64, u64), text: &[u8]) -> u64 {
 /// The keyed hash of a digest: NH over its four words (Black and others, UMAC, 1999; RFC 4418 section 5.2 has it for words of 32
 /// bits). Two digests meet by chance alone for whoever does not know the keys, and it takes a tenth of SipHash's steps.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the two halves")]
 pub(crate) fn digest_hash(keys: (u64, u64), digest: &[u8; 32]) -> u64 {
     /// What makes four keys of the seed's two: the golden ratio and the square root of two, in binary.
     const STRETCH: (u64, u64) = (0x9e37_79b9_7f4a_7c15, 0x6a09_e667_f3bc_c909);
@@ -33,8 +32,19 @@ pub(crate) fn digest_hash(keys: (u64, u64), digest: &[u8; 32]) -> u64 {
     let product = |one: u64, other: u64| u128::from(one) * u128::from(other);
     let first = product(a.wrapping_add(keys.0), b.wrapping_add(keys.1));
     let second = product(c.wrapping_add(keys.0 ^ STRETCH.0), d.wrapping_add(keys.1 ^ STRETCH.1));
-    let sum = first.wrapping_add(second);
-    // Digests that are alike have sums that are: the finish of MurmurHash3 gives every bit a part in every other.
+    finish(first.wrapping_add(second))
+}
+
+/// The keyed hash of two words and a number.
+#[inline]
+pub(crate) fn short_hash(keys: (u64, u64), [a, b]: [u64; 2], number: u64) -> u64 {
+    finish(u128::from(a ^ keys.0) * u128::from(b ^ number ^ keys.1))
+}
+
+/// Sums that are alike come of texts that are: the finish of MurmurHash3 gives every bit a part in every other.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+fn finish(sum: u128) -> u64 {
     let mut hash = (sum >> 64) as u64 ^ sum as u64;
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
         hash = (hash ^ (hash >> 33)).wrapping_mul(factor);

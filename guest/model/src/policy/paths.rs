@@ -215,6 +215,9 @@ impl Target {
 /// A fast hash will do: whoever sends requests puts nothing into the table, and a search reads a bounded part of it.
 #[inline]
 fn edge_hash(keys: (u64, u64), node: u32, segment: &[u8]) -> u64 {
+    if let Some(words) = sweep::two_words(segment) {
+        return index::short_hash(keys, words, (segment.len() as u64) << 32 | u64::from(node));
+    }
     xxh3_64_with_seed(segment, keys.0 ^ (u64::from(node) << 32 | u64::from(node)))
 }
 
