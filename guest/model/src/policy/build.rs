@@ -616,7 +616,7 @@ impl Encoder<'_> {
         let mut out = Vec::new();
         let mut hashes = Vec::new();
         for (host, route) in all {
-            hashes.push(index::text_hash(self.keys, host.as_bytes()));
+            hashes.push(index::name_hash(self.keys, host.as_bytes(), 0));
             let mut targets: Vec<_> = route.into_iter().flat_map(|route| &route.services).collect();
             targets.sort_unstable();
             let mut table = PathTableBuilder::new();

@@ -3,11 +3,13 @@
 //! Buckets of 64 bytes, one cache line: eight entries of a tag and a record's number plus one, filled from the front. An
 //! entry that does not fit its bucket goes to the next, so a search goes on only behind a full bucket, and for at most
 //! [`MAX_PROBES`] buckets. The hash is keyed by the installation's seed, so whoever chooses keys or imports digests cannot
-//! choose buckets: SipHash-1-3 for texts, NH for digests.
+//! choose buckets: SipHash-1-3 for ids, NH for digests. Names that only operators give have a faster hash.
 
 use siphasher::sip::SipHasher13;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Unreadable;
+use crate::sweep;
 
 pub(crate) const BUCKET_BYTES: usize = 64;
 const ENTRIES: usize = 8;
@@ -35,10 +37,17 @@ pub(crate) fn digest_hash(keys: (u64, u64), digest: &[u8; 32]) -> u64 {
     finish(first.wrapping_add(second))
 }
 
-/// The keyed hash of two words and a number.
+/// The hash of a name that only an operator gives, beside a number. A fast one will do: whoever sends requests puts nothing into
+/// these tables, and a search reads a bounded part of them.
 #[inline]
-pub(crate) fn short_hash(keys: (u64, u64), [a, b]: [u64; 2], number: u64) -> u64 {
-    finish(u128::from(a ^ keys.0) * u128::from(b ^ number ^ keys.1))
+pub(crate) fn name_hash(keys: (u64, u64), name: &[u8], number: u32) -> u64 {
+    match sweep::two_words(name) {
+        Some([a, b]) => {
+            let number = (name.len() as u64) << 32 | u64::from(number);
+            finish(u128::from(a ^ keys.0) * u128::from(b ^ number ^ keys.1))
+        }
+        None => xxh3_64_with_seed(name, keys.0 ^ (u64::from(number) << 32 | u64::from(number))),
+    }
 }
 
 /// Sums that are alike come of texts that are: the finish of MurmurHash3 gives every bit a part in every other.

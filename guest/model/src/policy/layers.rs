@@ -423,7 +423,7 @@ fn is_same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 
 /// The number of the base's route for that host pattern.
 pub(super) fn base_route(base: &Fragment, pattern: &[u8]) -> Result<Option<u32>, Unreadable> {
-    for number in index::probe(base.section(Section::RouteIndex)?, index::text_hash(base.keys, pattern)) {
+    for number in index::probe(base.section(Section::RouteIndex)?, index::name_hash(base.keys, pattern, 0)) {
         let number = number?;
         let record: &[u8; 12] = base.record(Section::Routes, number)?;
         if sweep::same(base.raw_text(word(record, 0)?)?, pattern) {

@@ -15,8 +15,6 @@
 
 use std::collections::BTreeMap;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
 use super::Unreadable;
 use super::build::Arena;
 use super::format::{Fragment, NONE, word};
@@ -115,34 +113,40 @@ impl<'p> PathTable<'p> {
 
     fn descend(
         &self,
-        node: u32,
-        start: Option<usize>,
-        depth: usize,
+        mut node: u32,
+        mut start: Option<usize>,
+        mut depth: usize,
         search: &mut Search<'_, impl FnMut(&Target) -> bool>,
     ) -> Result<Option<Target>, Unreadable> {
-        let record = self.nodes.get(node as usize).ok_or(Unreadable)?;
-        search.visits_left = search.visits_left.checked_sub(1).ok_or(Unreadable)?;
-        if let Some(start) = start {
+        loop {
+            let record = self.nodes.get(node as usize).ok_or(Unreadable)?;
+            search.visits_left = search.visits_left.checked_sub(1).ok_or(Unreadable)?;
+            let prefixes = word(record, 8)?;
+            let Some(at) = start else {
+                let whole = self.accepted(word(record, 4)?, search)?;
+                return if whole.is_some() { Ok(whole) } else { self.accepted(prefixes, search) };
+            };
             // A path with more segments than a table can hold goes no deeper: the trie ends here.
-            let Some(depth) = depth.checked_sub(1) else { return self.accepted(word(record, 8)?, search) };
-            let (segment, next) = search.path.at(start);
-            if let Some(child) = self.literal(node, record, segment)?
-                && let Some(found) = self.descend(child, next, depth, search)?
-            {
-                return Ok(Some(found));
-            }
-            let parameter = word(record, 0)?;
+            let Some(deeper) = depth.checked_sub(1) else { return self.accepted(prefixes, search) };
+            let (segment, next) = search.path.at(at);
+            let literal = self.literal(node, record, segment)?;
             // An empty segment names nothing, so it fills no parameter.
-            if parameter != NONE
-                && !segment.is_empty()
-                && let Some(found) = self.descend(parameter, next, depth, search)?
-            {
-                return Ok(Some(found));
+            let parameter = Some(word(record, 0)?).filter(|child| *child != NONE && !segment.is_empty());
+            let (first, second) = if literal.is_some() { (literal, parameter) } else { (parameter, None) };
+            let Some(first) = first else { return self.accepted(prefixes, search) };
+            if second.is_none() && prefixes == 0 {
+                // The only way on, and nothing to come back for.
+                (node, start, depth) = (first, next, deeper);
+                continue;
             }
-        } else if let Some(found) = self.accepted(word(record, 4)?, search)? {
-            return Ok(Some(found));
+            for child in [Some(first), second].into_iter().flatten() {
+                let found = self.descend(child, next, deeper, search)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            return self.accepted(prefixes, search);
         }
-        self.accepted(word(record, 8)?, search)
     }
 
     #[inline]
@@ -167,7 +171,7 @@ impl<'p> PathTable<'p> {
         first: usize,
         segment: &[u8],
     ) -> Result<Option<u32>, Unreadable> {
-        for number in index::probe(self.buckets, edge_hash(self.fragment.keys, node, segment)) {
+        for number in index::probe(self.buckets, index::name_hash(self.fragment.keys, segment, node)) {
             // What is found may be an edge of another node.
             let Some(edge) = (number? as usize).checked_sub(first).and_then(|at| edges.get(at)) else { continue };
             if sweep::same(self.fragment.raw_text(word(edge, 0)?)?, segment) {
@@ -210,15 +214,6 @@ impl Target {
         let [a, b, c, d] = self.record.to_le_bytes();
         [a, b, c, d, self.methods.bits(), self.application_segment.unwrap_or(NO_APPLICATION), 0, 0]
     }
-}
-
-/// A fast hash will do: whoever sends requests puts nothing into the table, and a search reads a bounded part of it.
-#[inline]
-fn edge_hash(keys: (u64, u64), node: u32, segment: &[u8]) -> u64 {
-    if let Some(words) = sweep::two_words(segment) {
-        return index::short_hash(keys, words, (segment.len() as u64) << 32 | u64::from(node));
-    }
-    xxh3_64_with_seed(segment, keys.0 ^ (u64::from(node) << 32 | u64::from(node)))
 }
 
 /// A path table being made.
@@ -317,8 +312,9 @@ impl PathTableBuilder {
         let is_of_many =
             |parent: u32| of_node.get(parent as usize).is_some_and(|(_, edges)| *edges as usize > FEW_EDGES);
         let of_many = (0..).zip(self.edges.keys()).filter(|(_, (parent, _))| is_of_many(*parent));
-        let hashes: Vec<_> =
-            of_many.map(|(number, (parent, segment))| (number, edge_hash(keys, *parent, segment.as_bytes()))).collect();
+        let hashes: Vec<_> = of_many
+            .map(|(number, (parent, segment))| (number, index::name_hash(keys, segment.as_bytes(), *parent)))
+            .collect();
         let buckets = index::build_entries(hashes.iter().copied(), hashes.len())?;
         let mut table = Vec::new();
         for number in [count(self.nodes.len()), count(self.edges.len()), count(buckets.len() / BUCKET_BYTES)] {
