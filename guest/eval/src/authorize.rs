@@ -62,6 +62,7 @@ pub(crate) fn authorize<'p>(
     confinement(&grant, &matched, application, trace)
 }
 
+#[inline(always)]
 fn standing(question: &Question<'_, '_>, trace: &mut impl Trace) -> Result<(), Reason> {
     let Verified { credential, tenant, proof, secret_version, .. } = question.verified;
     // The tenant may have chosen that tokens outlive what they were issued for; they end by themselves.
@@ -158,6 +159,7 @@ fn address(
     Ok(())
 }
 
+#[inline(always)]
 fn signature(
     mode: SignatureMode,
     state: SignatureState,
@@ -239,6 +241,7 @@ fn permission<'p>(
     Ok(())
 }
 
+#[inline(always)]
 fn confinement(
     grant: &Grant<'_>,
     matched: &Matched<'_>,

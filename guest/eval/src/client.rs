@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use portcullis_model::policy::Policy;
+use portcullis_model::policy::{Policy, Ranges};
 use portcullis_model::verdict::Reason;
 
 use crate::normalise::{Hops, Request};
@@ -16,12 +16,15 @@ type Parse = fn(&[u8]) -> Option<IpAddr>;
 /// The right-most hop that is not a trusted proxy, where the peer is one; else the peer.
 ///
 /// Every hop that is read was written by a trusted proxy, so one that is no address is a fault, not a reason to guess.
+#[inline(always)]
 pub(crate) fn address(request: &Request<'_>, policy: &Policy) -> Result<IpAddr, Reason> {
     let peer = request.peer();
     let Some(trusted) = policy.trusted_proxies()? else { return Ok(peer) };
-    if !trusted.contains(peer) {
-        return Ok(peer);
-    }
+    if trusted.contains(peer) { behind(peer, &trusted, request) } else { Ok(peer) }
+}
+
+/// The right-most hop that is not trusted, of those that a trusted peer tells of.
+fn behind(peer: IpAddr, trusted: &Ranges<'_>, request: &Request<'_>) -> Result<IpAddr, Reason> {
     let (field, parse): (_, Parse) = match request.hops {
         Hops { forwarded: false, x_forwarded_for: false } => return Ok(peer),
         Hops { forwarded: true, x_forwarded_for: true } => return Err(Reason::ForwardedAmbiguous),

@@ -242,6 +242,7 @@ impl<'a> Path<'a> {
     }
 
     /// Its decoded segments.
+    #[inline(always)]
     pub(crate) fn segments(&self) -> Segments<'_> {
         Segments::of(&self.decoded)
     }
@@ -252,6 +253,7 @@ impl<'a> Path<'a> {
     }
 }
 
+#[inline(always)]
 fn method(bytes: &[u8]) -> Result<&[u8], Reason> {
     match bytes {
         _ if Method::from_name(bytes).is_some() => Ok(bytes),
@@ -493,11 +495,13 @@ impl<'a> Fields<'a> {
 }
 
 /// Takes a field that may be given once.
+#[inline(always)]
 fn once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8], doubled: Reason) -> Result<(), Reason> {
     if field.replace(trim(value)).is_some() { Err(doubled) } else { Ok(()) }
 }
 
 /// Keeps the first key that is presented, and refuses a second.
+#[inline(always)]
 pub(crate) fn only_one<'a, 'p>(
     presented: &mut Option<Presented<'a, 'p>>,
     accept: Accept<'p>,
@@ -522,7 +526,7 @@ enum Likeness {
 }
 
 /// Compares a field's name with one in lower case.
-#[inline]
+#[inline(always)]
 fn is(name: &[u8], lower: &[u8]) -> Likeness {
     if name.len() != lower.len() {
         return Likeness::Other;
@@ -542,7 +546,7 @@ fn is(name: &[u8], lower: &[u8]) -> Likeness {
     likeness
 }
 
-#[inline]
+#[inline(always)]
 fn named(name: &[u8], lower: &[u8]) -> Result<bool, Reason> {
     match is(name, lower) {
         Likeness::Other => Ok(false),
@@ -551,6 +555,7 @@ fn named(name: &[u8], lower: &[u8]) -> Result<bool, Reason> {
     }
 }
 
+#[inline(always)]
 fn starts_reserved(name: &[u8]) -> Likeness {
     name.get(..RESERVED_HEADER_PREFIX.len())
         .map_or(Likeness::Other, |start| is(start, RESERVED_HEADER_PREFIX.as_bytes()))
@@ -566,6 +571,7 @@ fn lists(value: &[u8], name: &[u8]) -> bool {
 }
 
 /// Without optional white space at either end (RFC 9110 section 5.6.3).
+#[inline(always)]
 fn trim(value: &[u8]) -> &[u8] {
     let is_space = |b: &u8| *b == b' ' || *b == b'\t';
     let start = value.iter().position(|b| !is_space(b)).unwrap_or(value.len());
@@ -584,6 +590,7 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// The host that both Host and the authority give, in lower case and without a port.
+#[inline(always)]
 fn host<'a>(field: Option<&'a [u8]>, authority: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, Reason> {
     let given = match (field, authority) {
         (None, None) => return Err(Reason::HostMissing),
@@ -661,7 +668,7 @@ fn is_port(text: &[u8]) -> bool {
 }
 
 /// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token).
-#[inline(never)]
+#[inline(always)]
 fn names_are_tokens(names: &[u8]) -> bool {
     // What names are made of almost always.
     let is_plain = |lanes: Lanes| {
@@ -674,7 +681,7 @@ fn names_are_tokens(names: &[u8]) -> bool {
 }
 
 /// Whether a field's value has a control character other than a tab (RFC 9110 section 5.5).
-#[inline(never)]
+#[inline(always)]
 fn has_control(values: &[u8]) -> bool {
     let is_control_or_tab = |lanes| sweep::up_to(lanes, 0x1f) | sweep::equal(lanes, 0x7f);
     sweep::any(values, is_control_or_tab) && values.iter().any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f)

@@ -42,6 +42,7 @@ impl Method {
 
     /// The method of that exact, case-sensitive name.
     #[must_use]
+    #[inline(always)]
     pub fn from_name(name: &[u8]) -> Option<Method> {
         match name {
             b"GET" => Some(Method::Get),

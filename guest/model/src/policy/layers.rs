@@ -157,12 +157,14 @@ impl Policy {
         Ok(None)
     }
 
+    #[inline(always)]
     fn service_under(&self, pattern: &[u8], path: &Segments<'_>) -> Result<Option<Service<'_>>, Unreadable> {
         let Some((here, table)) = self.route(pattern)? else { return Ok(None) };
         let Some(target) = table.find(path, |_| true)? else { return Ok(None) };
         Ok(here.follow(Symbol::Service, target.record)?.map(|(here, _, record)| Service { here, record }))
     }
 
+    #[inline(always)]
     fn route(&self, pattern: &[u8]) -> Result<Option<(Here<'_>, PathTable<'_>)>, Unreadable> {
         match self.overlay.routes.get(pattern) {
             Some(Newest::Removed) => return Ok(None),
@@ -175,6 +177,7 @@ impl Policy {
         }
     }
 
+    #[inline(always)]
     fn route_at<'p>(&'p self, layer: &'p Layer, number: u32) -> Result<(Here<'p>, PathTable<'p>), Unreadable> {
         let record: &[u8; 12] = layer.fragment.record(Section::Routes, number)?;
         let table = PathTable::open(&layer.fragment, word(record, 8)?)?;
@@ -182,7 +185,7 @@ impl Policy {
     }
 
     /// The credential version with that digest.
-    #[inline]
+    #[inline(always)]
     pub fn credential(&self, digest: &SecretDigest) -> Result<Option<Credential<'_>>, Unreadable> {
         match self.overlay.credentials.get(digest.as_bytes()) {
             Some(Newest::Removed) => return Ok(None),
@@ -197,7 +200,7 @@ impl Policy {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn credential_at<'p>(&'p self, layer: &'p Layer, number: u32) -> Result<Credential<'p>, Unreadable> {
         let record = layer.fragment.record(Section::Credentials, number)?;
         Ok(Credential { here: Here { policy: self, layer }, record })
@@ -315,10 +318,12 @@ impl Policy {
 }
 
 impl<'p> Here<'p> {
+    #[inline(always)]
     pub(crate) fn tenant(self, number: u32) -> Result<Option<Tenant<'p>>, Unreadable> {
         Ok(self.follow(Symbol::Tenant, number)?.map(|(here, number, record)| Tenant { here, number, record }))
     }
 
+    #[inline(always)]
     pub(crate) fn group(self, number: u32) -> Result<Option<Group<'p>>, Unreadable> {
         Ok(self.follow(Symbol::Group, number)?.map(|(here, _, record)| Group { here, record }))
     }
@@ -390,7 +395,7 @@ pub(super) fn find_credential(fragment: &Fragment, id: &str, version: Option<u16
 }
 
 /// The number of the base's credential version with that digest.
-#[inline]
+#[inline(always)]
 pub(super) fn base_credential(base: &Fragment, digest: &[u8; 32]) -> Result<Option<u32>, Unreadable> {
     for number in index::probe(base.section(Section::CredentialIndex)?, index::digest_hash(base.keys, digest)) {
         let number = number?;
@@ -422,6 +427,7 @@ fn is_same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 }
 
 /// The number of the base's route for that host pattern.
+#[inline(always)]
 pub(super) fn base_route(base: &Fragment, pattern: &[u8]) -> Result<Option<u32>, Unreadable> {
     for number in index::probe(base.section(Section::RouteIndex)?, index::name_hash(base.keys, pattern, 0)) {
         let number = number?;

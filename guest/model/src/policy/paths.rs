@@ -53,7 +53,7 @@ pub struct Segments<'a> {
 
 impl<'a> Segments<'a> {
     /// The segments of a path.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn of(path: &'a [u8]) -> Segments<'a> {
         let [slashes] = sweep::masks(path, |lanes| [sweep::equal(lanes, b'/')]);
@@ -61,7 +61,7 @@ impl<'a> Segments<'a> {
     }
 
     /// The segment that begins at a place, and where the next begins, if there is one.
-    #[inline]
+    #[inline(always)]
     fn at(&self, start: usize) -> (&'a [u8], Option<usize>) {
         let ahead = if start < sweep::BLOCK { self.slashes >> start } else { 0 };
         let end = if ahead == 0 {
@@ -149,7 +149,7 @@ impl<'p> PathTable<'p> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn literal(&self, node: u32, record: &[u8; NODE_BYTES], segment: &[u8]) -> Result<Option<u32>, Unreadable> {
         let (first, count) = (word(record, 12)? as usize, word(record, 16)? as usize);
         let edges = first.checked_add(count).and_then(|end| self.edges.get(first..end)).ok_or(Unreadable)?;
@@ -181,6 +181,7 @@ impl<'p> PathTable<'p> {
         Ok(None)
     }
 
+    #[inline(always)]
     fn accepted(
         &self,
         targets: u32,

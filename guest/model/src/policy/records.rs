@@ -171,6 +171,7 @@ impl<'p> Service<'p> {
     }
 
     /// Whether a proven credential of `tenant` may be used here at all: the service is shared, or pinned to that tenant.
+    #[inline(always)]
     pub fn serves(&self, tenant: &Tenant<'_>) -> Result<bool, Unreadable> {
         let pinned = word(self.record, 8)?;
         Ok(pinned == NONE || self.here.layer.slot(Symbol::Tenant, pinned)? == tenant.slot()?)
@@ -307,6 +308,7 @@ impl<'p> Endpoint<'p> {
     }
 
     /// The entry for this endpoint in a list that is sorted by endpoint.
+    #[inline(always)]
     fn find_in<const N: usize>(&self, layer: &Layer, list: &'p [[u8; N]]) -> Result<Option<&'p [u8; N]>, Unreadable> {
         let Some(number) = self.number_in(layer)? else { return Ok(None) };
         let found = list.binary_search_by_key(&number, |entry| word(entry, 0).unwrap_or(NONE));
@@ -351,6 +353,7 @@ impl<'p> Tenant<'p> {
     }
 
     /// Its settings for an endpoint. Those of a module that is not enabled are left out.
+    #[inline(always)]
     pub fn settings(&self, endpoint: &Endpoint<'p>) -> Result<Settings<'p>, Unreadable> {
         let mut settings = Settings { ranges: None, signature: SignatureMode::Off, replay: ReplayMode::Auto };
         let flags = word(self.record, 4)?;
@@ -410,6 +413,7 @@ impl<'p> Group<'p> {
     }
 
     /// Whether it permits the method on the endpoint.
+    #[inline(always)]
     pub fn permits(&self, endpoint: &Endpoint<'p>, method: Method) -> Result<bool, Unreadable> {
         let entry = endpoint.find_in(self.here.layer, self.here.list::<8>(self.record, 8)?)?;
         let Some(entry) = entry else { return Ok(false) };
