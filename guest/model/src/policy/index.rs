@@ -43,28 +43,33 @@ pub(crate) struct IndexFull {
 
 /// Makes the table for records `0..` with these hashes.
 pub(crate) fn build(hashes: &[u64]) -> Result<Vec<u8>, IndexFull> {
-    build_entries((0..).zip(hashes.iter().copied()), hashes.len())
-}
-
-/// Makes a table of `count` entries, each a record's number and a hash by which it is found.
-pub(crate) fn build_entries(entries: impl Iterator<Item = (u32, u64)>, count: usize) -> Result<Vec<u8>, IndexFull> {
-    let buckets = u32::try_from(count.div_ceil(LOAD)).map_err(|_| IndexFull { record: u32::MAX })?;
-    let mut table = vec![[0u8; BUCKET_BYTES]; buckets as usize];
-    for (record, hash) in entries {
-        let start = home(hash, buckets);
-        let packed = (u64::from(record + 1) << 32) | u64::from(tag(hash));
-        let placed = (0..MAX_PROBES.min(buckets)).any(|probe| {
-            let bucket = (u64::from(start) + u64::from(probe)) % u64::from(buckets);
-            let entries = usize::try_from(bucket).ok().and_then(|bucket| table.get_mut(bucket));
-            let free =
-                entries.and_then(|bucket| bucket.as_chunks_mut::<8>().0.iter_mut().find(|entry| **entry == [0; 8]));
-            free.map(|entry| *entry = packed.to_le_bytes()).is_some()
-        });
-        if !placed {
-            return Err(IndexFull { record });
-        }
+    let mut table = vec![[0; BUCKET_BYTES]; hashes.len().div_ceil(LOAD)];
+    for (record, hash) in (0..).zip(hashes) {
+        Buckets(&mut table).place(record, *hash)?;
     }
     Ok(table.into_flattened())
+}
+
+/// A table that is being filled: a bucket for every [`LOAD`] entries that will come, all empty at first.
+pub(crate) struct Buckets<'t>(pub(crate) &'t mut [[u8; BUCKET_BYTES]]);
+
+impl Buckets<'_> {
+    /// Enters a record's number, and a hash by which it is found.
+    pub(crate) fn place(&mut self, record: u32, hash: u64) -> Result<(), IndexFull> {
+        let full = IndexFull { record };
+        let buckets = u32::try_from(self.0.len()).map_err(|_| full)?;
+        let start = home(hash, buckets);
+        let packed = (u64::from(record + 1) << 32) | u64::from(tag(hash));
+        for probe in 0..MAX_PROBES.min(buckets) {
+            let bucket = (u64::from(start) + u64::from(probe)) % u64::from(buckets);
+            let bucket = usize::try_from(bucket).ok().and_then(|bucket| self.0.get_mut(bucket)).ok_or(full)?;
+            if let Some(free) = bucket.as_chunks_mut::<8>().0.iter_mut().find(|entry| **entry == [0; 8]) {
+                *free = packed.to_le_bytes();
+                return Ok(());
+            }
+        }
+        Err(full)
+    }
 }
 
 /// The numbers of the records that may have this hash. The caller compares.

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Unreadable;
-use super::build::Arena;
+use super::build::draft::Draft;
 use super::format::{Fragment, NONE, word};
 use super::index::{self, BUCKET_BYTES, IndexFull};
 use crate::method::{Method, Methods};
@@ -228,22 +228,22 @@ impl PathTableBuilder {
     }
 
     /// Writes the table into the arena and gives its offset.
-    pub(crate) fn write(&self, arena: &mut Arena, keys: (u64, u64)) -> Result<u32, IndexFull> {
+    pub(crate) fn write(&self, draft: &mut Draft) -> Result<u32, IndexFull> {
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let mut nodes = Vec::new();
         for node in &self.nodes {
             nodes.extend_from_slice(&node.parameter.unwrap_or(NONE).to_le_bytes());
             for targets in [&node.whole, &node.prefix] {
-                nodes.extend_from_slice(&arena.list(targets.iter().map(Target::pack)).to_le_bytes());
+                nodes.extend_from_slice(&draft.list(targets.iter().map(Target::pack)).to_le_bytes());
             }
         }
         let mut edges = Vec::new();
         let mut hashes = Vec::new();
         for ((parent, segment), child) in &self.edges {
-            for number in [*parent, arena.text(segment), *child] {
+            for number in [*parent, draft.text(segment), *child] {
                 edges.extend_from_slice(&number.to_le_bytes());
             }
-            hashes.push(edge_hash(keys, *parent, segment));
+            hashes.push(edge_hash(draft.keys, *parent, segment));
         }
         let buckets = index::build(&hashes)?;
         let mut table = Vec::new();
@@ -251,7 +251,7 @@ impl PathTableBuilder {
             table.extend_from_slice(&number.to_le_bytes());
         }
         table.extend([nodes, edges, buckets].concat());
-        Ok(arena.blob(&table))
+        Ok(draft.blob(&table))
     }
 }
 
@@ -338,9 +338,9 @@ mod tests {
     const KEYS: (u64, u64) = (3, 5);
 
     fn write(table: &PathTableBuilder) -> (Fragment, u32) {
-        let mut arena = Arena::new(4);
-        let offset = table.write(&mut arena, KEYS).unwrap();
-        (arena.into_fragment(KEYS), offset)
+        let mut draft = Draft::arena_at(4, KEYS);
+        let offset = table.write(&mut draft).unwrap();
+        (draft.into_fragment(), offset)
     }
 
     /// A table of patterns, each the target of its position. Those that end in `*` are prefixes.
