@@ -60,6 +60,13 @@ struct Lane {
     keys: KeySheets,
 }
 
+/// New instances that hold a base and wait to be exchanged for those that decide.
+pub struct Prepared {
+    instances: Vec<Instance>,
+    base: Arc<[u8]>,
+    base_revision: Revision,
+}
+
 impl Lane {
     fn revision(&self) -> Revision {
         self.deltas.last().map_or(self.base_revision, |(revision, _)| *revision)
@@ -147,15 +154,34 @@ impl Engine {
     /// # Errors
     /// Any [`LoadError`]; a base from before the one in force is [`LoadError::WrongRevision`].
     pub fn load(&self, base: Arc<[u8]>) -> Result<Revision, LoadError> {
+        self.exchange(self.prepare(base)?)
+    }
+
+    /// Loads a base into new instances beside those that decide: the long part of [`Engine::load`], under no lock. A thread
+    /// of low priority may do this, and must not do the rest: whoever waited for its lock would have that priority.
+    ///
+    /// # Errors
+    /// What is wrong with the base.
+    pub fn prepare(&self, base: Arc<[u8]>) -> Result<Prepared, LoadError> {
         let shared = &self.shared;
         // One instance first: what is wrong with the base shows here, before memory is spent on the others.
-        let mut fresh = Vec::with_capacity(shared.rotation.len() + 1);
+        let mut instances = Vec::with_capacity(shared.rotation.len() + 1);
         let mut base_revision = Revision::default();
         for _ in 0..=shared.rotation.len() {
             let mut instance = shared.instance().map_err(|_| LoadError::Sandbox)?;
             base_revision = instance.load(&base)?;
-            fresh.push(instance);
+            instances.push(instance);
         }
+        Ok(Prepared { instances, base, base_revision })
+    }
+
+    /// Puts prepared instances in the place of those that decide: the short part of [`Engine::load`].
+    ///
+    /// # Errors
+    /// Any [`LoadError`]; a base from before the one in force is [`LoadError::WrongRevision`].
+    pub fn exchange(&self, prepared: Prepared) -> Result<Revision, LoadError> {
+        let shared = &self.shared;
+        let Prepared { instances: mut fresh, base, base_revision } = prepared;
         let mut lane = lock(&shared.lane);
         if base_revision < lane.base_revision {
             return Err(LoadError::WrongRevision { at: lane.revision() });
