@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use portcullis_benches::{key, now, request};
 use portcullis_control::Control;
 use portcullis_engine::{Engine, Request};
@@ -14,16 +14,15 @@ use portcullis_model::source::{Delta, Source};
 
 /// Between two requests.
 const PERIOD: Duration = Duration::from_millis(1);
-/// As many layers of deltas as lead to a compaction.
-const LAYERS: u64 = 32_768;
+/// As many deltas as lead to a compaction.
+const DELTAS: usize = 32_768;
 const COMPACTIONS: usize = 3;
 
 /// Prints how late decisions end, counted from when they should have begun.
 pub(crate) async fn measure(control: &Arc<Control>, engine: &Arc<Engine>, source: &Source) -> Result<()> {
     // Deltas that the store does not have: they stay, so one compaction can follow another.
     let mut revision = *control.enforced().borrow();
-    let credential = source.credentials.first().context("a credential")?;
-    for _ in 0..LAYERS {
+    for credential in source.credentials.iter().cycle().take(DELTAS) {
         let mut delta = Delta::empty(Revision(revision), Revision(revision + 1), source.seed);
         delta.credentials.push(credential.clone());
         engine.apply(&build_delta(&delta)?)?;

@@ -5,7 +5,7 @@
 //! cargo build --release -p portcullis && cargo run --release -p portcullis-benches --example load
 //! cargo run --release -p portcullis-benches --example load -- 64 20 2          # connections, rounds, seconds each
 //! cargo run --release -p portcullis-benches --example load -- changes 32 20 2  # with 200 changes a second, and without
-//! cargo run --release -p portcullis-benches --example load -- soak 600 100000  # seconds, keys of other tenants
+//! cargo run --release -p portcullis-benches --example load -- soak 600 100000  # seconds, keys of others, changes a second
 //! ```
 //!
 //! Closed loop: every connection sends its next request when it has the answer to the last. Rounds are short and alternate,
@@ -34,8 +34,10 @@ use crate::clients::{Measured, Target};
 
 /// How many connections, rounds and seconds for each half of a round where nothing is said.
 const USUAL: [u64; 3] = [32, 15, 2];
-/// How many seconds a soak takes, and among how many keys of other tenants, where nothing is said.
-const USUAL_SOAK: [u64; 2] = [600, 100_000];
+/// How many changes a second, where nothing is said.
+const CHANGES: u64 = 200;
+/// How many seconds a soak takes, among how many keys of other tenants, with how many changes a second, where nothing is said.
+const USUAL_SOAK: [u64; 3] = [600, 100_000, CHANGES];
 /// How much of each half is not counted, so that connections, pools and caches are as they stay.
 const WARM_UP: Duration = Duration::from_millis(400);
 
@@ -45,8 +47,8 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [name, upstream] if *name == baseline::ARGUMENT => runtime.block_on(baseline::serve(upstream.parse()?)),
         ["soak", given @ ..] => {
-            let [seconds, others] = numbers(USUAL_SOAK, given)?;
-            runtime.block_on(soak::run(Duration::from_secs(seconds), usize::try_from(others)?))
+            let [seconds, others, changes] = numbers(USUAL_SOAK, given)?;
+            runtime.block_on(soak::run(Duration::from_secs(seconds), usize::try_from(others)?, changes))
         }
         ["changes", given @ ..] => {
             let [connections, rounds, seconds] = numbers(USUAL, given)?;
@@ -146,7 +148,7 @@ async fn beside_changes(connections: u64, rounds: u64, length: Duration) -> Resu
                 stop.store(true, Ordering::Relaxed);
                 rate
             };
-            let (rate, worked) = tokio::join!(load, administrators.work(soak::CHANGES, &stop));
+            let (rate, worked) = tokio::join!(load, administrators.work(CHANGES, &stop));
             worked?;
             rates[1] = rate?;
         }

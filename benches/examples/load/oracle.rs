@@ -39,10 +39,6 @@ impl History {
         }
     }
 
-    pub(crate) fn holds(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).last().is_some_and(|fact| fact.holds)
-    }
-
     /// Whether it may have held, and whether it may not have held, at some time between the two.
     fn between(&self, from: Instant, until: Instant) -> (bool, bool) {
         let facts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

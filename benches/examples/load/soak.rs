@@ -14,8 +14,6 @@ use crate::changes::{Administrators, Dice, World};
 use crate::clients::Client;
 use crate::{clients, guarded, quantile};
 
-/// Changes a second.
-pub(crate) const CHANGES: f64 = 200.0;
 /// Requests a second, far below what the proxy can do, so that what takes long is not the queue.
 const REQUESTS: f64 = 2_000.0;
 const CONNECTIONS: u64 = 16;
@@ -31,14 +29,14 @@ struct Told {
     statuses: BTreeMap<u16, u64>,
 }
 
-pub(crate) async fn run(length: Duration, others: usize) -> Result<()> {
+pub(crate) async fn run(length: Duration, others: usize, per_second: u64) -> Result<()> {
     let upstream = clients::upstream().await?;
     let guarded = guarded::start(upstream, others).await?;
     let mut administrators = Administrators::begin(&guarded).await?;
     let world = Arc::clone(&administrators.world);
     let (stop, wrong) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let bases = guarded.bases.load(Ordering::Relaxed);
-    println!("{others} other keys, {} s, {REQUESTS} requests and {CHANGES} changes a second", length.as_secs());
+    println!("{others} other keys, {} s, {REQUESTS} requests and {per_second} changes a second", length.as_secs());
 
     let mut requests = JoinSet::new();
     for number in 0..CONNECTIONS {
@@ -46,7 +44,7 @@ pub(crate) async fn run(length: Duration, others: usize) -> Result<()> {
         requests.spawn(ask(guarded.address, number, world, stop, wrong));
     }
     let changing = Arc::clone(&stop);
-    let changes = tokio::spawn(async move { administrators.work(CHANGES, &changing).await });
+    let changes = tokio::spawn(async move { administrators.work(per_second, &changing).await });
     let began = Instant::now();
     let memory_mb = watch(&guarded, &world, &wrong, began, length).await;
     stop.store(true, Ordering::Relaxed);

@@ -15,8 +15,8 @@ use tokio::task::spawn_blocking;
 use crate::error::Failed;
 use crate::{Control, compile};
 
-/// Layers of deltas in the engine from which a new base is compiled in the background: half of what it takes.
-const COMPACT_LAYERS: u32 = 32_768;
+/// Deltas in the engine from which a new base is compiled in the background: half of what it takes.
+const COMPACT_DELTAS: usize = 32_768;
 /// Bytes of deltas in the engine from which a new base is compiled: half of what it takes.
 const COMPACT_BYTES: u64 = 32 << 20;
 
@@ -53,9 +53,11 @@ impl Control {
     }
 
     fn is_to_be_compacted(&self) -> bool {
-        self.engine.describe().is_ok_and(|described| {
-            described.overlay_layers >= COMPACT_LAYERS || described.overlay_bytes >= COMPACT_BYTES
-        })
+        // What is changed again and again takes no more room in an instance, but each delta is kept.
+        let (deltas, bytes) = self.engine.kept_deltas();
+        deltas >= COMPACT_DELTAS
+            || bytes as u64 >= COMPACT_BYTES
+            || self.engine.describe().is_ok_and(|described| described.overlay_bytes >= COMPACT_BYTES)
     }
 
     /// Compiles what is stored and gives it to the engine.

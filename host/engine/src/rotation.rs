@@ -56,6 +56,7 @@ struct Lane {
     base_revision: Revision,
     /// The deltas since the base, each with the revision it leads to.
     deltas: Vec<(Revision, Arc<[u8]>)>,
+    delta_bytes: usize,
     confirmed: Option<UnixTime>,
     keys: KeySheets,
 }
@@ -191,7 +192,8 @@ impl Engine {
             catch_up(instance, &kept, &lane)?;
         }
         let keys = std::mem::take(&mut lane.keys);
-        *lane = Lane { base: Some(base), base_revision, deltas: kept, confirmed: lane.confirmed, keys };
+        let delta_bytes = kept.iter().map(|(_, delta)| delta.len()).sum();
+        *lane = Lane { base: Some(base), base_revision, deltas: kept, delta_bytes, confirmed: lane.confirmed, keys };
         let mut fresh = fresh.into_iter();
         for place in shared.rotation.iter().chain([&shared.spare]) {
             let old = std::mem::replace(&mut *lock(place), fresh.next());
@@ -262,6 +264,7 @@ impl Engine {
             }
         }
         lane.deltas.push((to, delta.into()));
+        lane.delta_bytes += delta.len();
         drop(lane);
         if !failed.is_empty() {
             shared.rebuild();
@@ -323,6 +326,14 @@ impl Engine {
     /// As [`Engine::decide`].
     pub fn describe(&self) -> Result<Description, DecideError> {
         self.shared.with_instance(Instance::describe)
+    }
+
+    /// How many deltas are kept since the base for instances to come, those too that later ones have overtaken, and their
+    /// bytes. A new base makes an end of them.
+    #[must_use]
+    pub fn kept_deltas(&self) -> (usize, usize) {
+        let lane = lock(&self.shared.lane);
+        (lane.deltas.len(), lane.delta_bytes)
     }
 
     /// How many instances are in rotation now. Fewer than the workers while one is rebuilt.
