@@ -19,7 +19,8 @@ const REQUESTS: f64 = 2_000.0;
 const CONNECTIONS: u64 = 16;
 /// How many wrong answers are shown.
 const SHOWN: u64 = 10;
-/// How much more memory the last quarter may have than the second one: what grows with changes is a leak.
+/// How much more memory there may be in the second half of the time since the first new base than in the first: what grows
+/// with changes is a leak. Before it memory grows up to what a compilation takes.
 const GROWTH: f64 = 1.05;
 
 /// What the requests of one connection came to.
@@ -46,11 +47,11 @@ pub(crate) async fn run(length: Duration, others: usize, per_second: u64) -> Res
     let changing = Arc::clone(&stop);
     let changes = tokio::spawn(async move { administrators.work(per_second, &changing).await });
     let began = Instant::now();
-    let memory_mb = watch(&guarded, &world, &wrong, began, length).await;
+    let samples = watch(&guarded, &world, &wrong, began, length).await;
     stop.store(true, Ordering::Relaxed);
     let took = began.elapsed().as_secs_f64();
     changes.await??;
-    let memory_mb = memory_mb?;
+    let samples = samples?;
 
     let mut all = Told::default();
     while let Some(told) = requests.join_next().await {
@@ -78,13 +79,19 @@ pub(crate) async fn run(length: Duration, others: usize, per_second: u64) -> Res
     let longest = world.longest_us.load(Ordering::Relaxed) as f64 / 1000.0;
     println!("changes       {done} ({:.0} a second), the longest took {longest:.0} ms", done as f64 / took);
     println!("new bases     {}", guarded.bases.load(Ordering::Relaxed) - bases);
-    println!("memory        {}", shown(&memory_mb));
+    println!("memory        {}", shown(&samples));
     println!("wrong answers {wrong}");
     ensure!(wrong == 0, "{wrong} answers were wrong");
-    let (early, late) = (quarter(&memory_mb, 1), quarter(&memory_mb, 3));
-    println!("memory        {early:.0} MB in the second quarter, {late:.0} MB in the last");
-    // A short run ends before memory is as it stays.
-    ensure!(length < Duration::from_secs(300) || late <= early * GROWTH, "memory grows");
+    let settled = samples.iter().filter(|sample| sample.bases > bases).map(|sample| sample.memory_mb);
+    let settled: Vec<u64> = settled.collect();
+    if settled.is_empty() {
+        println!("memory        not compared: there was no new base");
+        return Ok(());
+    }
+    let (first, second) = settled.split_at(settled.len() / 2);
+    let (early, late) = (mean(first), mean(second));
+    println!("memory        since the first new base: {early:.0} MB in the first half, {late:.0} MB in the second");
+    ensure!(late <= early * GROWTH, "memory grows");
     Ok(())
 }
 
@@ -121,38 +128,42 @@ async fn ask(
     Ok(told)
 }
 
-/// Looks at the server's memory each second, until the time is over. Leads to it in megabytes.
+/// The server at one second.
+struct Sample {
+    memory_mb: u64,
+    bases: u64,
+}
+
+/// Looks at the server each second, until the time is over.
 async fn watch(
     guarded: &guarded::Guarded,
     world: &World,
     wrong: &AtomicU64,
     began: Instant,
     length: Duration,
-) -> Result<Vec<u64>> {
-    let mut memory_mb = Vec::new();
+) -> Result<Vec<Sample>> {
+    let mut samples = Vec::new();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     while began.elapsed() < length {
         ticks.tick().await;
-        let now = guarded.resident_mb()?;
-        if memory_mb.len() % 30 == 0 {
+        let sample = Sample { memory_mb: guarded.resident_mb()?, bases: guarded.bases.load(Ordering::Relaxed) };
+        if samples.len() % 30 == 0 {
             let (done, wrong) = (world.done.load(Ordering::Relaxed), wrong.load(Ordering::Relaxed));
-            eprintln!("{:>4} s  {now} MB  {done} changes  {wrong} wrong", began.elapsed().as_secs());
+            let (after, memory_mb) = (began.elapsed().as_secs(), sample.memory_mb);
+            eprintln!("{after:>4} s  {memory_mb} MB  {done} changes  {wrong} wrong");
         }
-        memory_mb.push(now);
+        samples.push(sample);
     }
-    Ok(memory_mb)
+    Ok(samples)
 }
 
-/// The mean of one quarter, the first of them being 0.
-fn quarter(memory_mb: &[u64], number: usize) -> f64 {
-    let length = (memory_mb.len() / 4).max(1);
-    let part: Vec<u64> = memory_mb.iter().skip(number * length).take(length).copied().collect();
-    part.iter().sum::<u64>() as f64 / part.len().max(1) as f64
+fn mean(memory_mb: &[u64]) -> f64 {
+    memory_mb.iter().sum::<u64>() as f64 / memory_mb.len().max(1) as f64
 }
 
 /// Twenty of the samples, evenly.
-fn shown(memory_mb: &[u64]) -> String {
-    let step = memory_mb.len().div_ceil(20).max(1);
-    let shown: Vec<String> = memory_mb.iter().step_by(step).map(ToString::to_string).collect();
+fn shown(samples: &[Sample]) -> String {
+    let step = samples.len().div_ceil(20).max(1);
+    let shown: Vec<String> = samples.iter().step_by(step).map(|sample| sample.memory_mb.to_string()).collect();
     format!("{} MB, every {step} s", shown.join(" "))
 }
