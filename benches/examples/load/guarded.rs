@@ -93,6 +93,15 @@ fn binary() -> Result<PathBuf> {
 }
 
 impl Guarded {
+    /// The time that processors have spent on the process and for it, in seconds.
+    pub(crate) fn processor_s(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id().context("it runs")?))?;
+        // Behind the name in brackets: the 12th and 13th, in hundredths (proc_pid_stat(5)).
+        let (_, fields) = stat.rsplit_once(") ").context("a name")?;
+        let hundredths = fields.split(' ').skip(11).take(2).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+        Ok(hundredths / 100.0)
+    }
+
     /// The memory that the process has now, in megabytes.
     pub(crate) fn resident_mb(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().context("it runs")?))?;

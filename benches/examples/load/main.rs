@@ -135,35 +135,51 @@ async fn beside_changes(connections: u64, rounds: u64, length: Duration) -> Resu
     let mut sides = [Side::new("quiet", guarded.address, &key), Side::new("changing", guarded.address, &key)];
     let [quiet, changing] = &mut sides;
     let mut ratios = Vec::new();
+    // Of each side: requests, and seconds of processors.
+    let mut spent = [(0.0, 0.0); 2];
     for round in 0..rounds {
         let mut rates = [0.0; 2];
         for half in [round % 2, 1 - round % 2] {
-            if half == 0 {
-                rates[0] = quiet.run(connections, length).await?;
-                continue;
-            }
-            let stop = Arc::new(AtomicBool::new(false));
-            let load = async {
-                let rate = changing.run(connections, length).await;
-                stop.store(true, Ordering::Relaxed);
-                rate
+            let before = guarded.processor_s()?;
+            let (rate, side) = if half == 0 {
+                (quiet.run(connections, length).await?, 0)
+            } else {
+                let stop = Arc::new(AtomicBool::new(false));
+                let load = async {
+                    let rate = changing.run(connections, length).await;
+                    stop.store(true, Ordering::Relaxed);
+                    rate
+                };
+                let (rate, worked) = tokio::join!(load, administrators.work(CHANGES, &stop));
+                worked?;
+                (rate?, 1)
             };
-            let (rate, worked) = tokio::join!(load, administrators.work(CHANGES, &stop));
-            worked?;
-            rates[1] = rate?;
+            if let (Some(told), Some((requests, seconds))) = (rates.get_mut(side), spent.get_mut(side)) {
+                *told = rate;
+                *requests += rate * (WARM_UP + length).as_secs_f64();
+                *seconds += guarded.processor_s()? - before;
+            }
         }
         let [without, with] = rates;
         ratios.push(with / without);
         eprintln!("round {:>2}: quiet {without:.0}/s, changing {with:.0}/s, ratio {:.3}", round + 1, with / without);
     }
-    let (done, halves) = (world.done.load(Ordering::Relaxed), rounds as f64 * (WARM_UP + length).as_secs_f64());
-    println!(
-        "{connections} connections, {rounds} rounds of {} s each, {:.0} changes a second",
-        length.as_secs(),
-        done as f64 / halves
-    );
+    let (done, halves) = (world.done.load(Ordering::Relaxed) as f64, rounds as f64 * (WARM_UP + length).as_secs_f64());
+    let (length, rate) = (length.as_secs(), done / halves);
+    println!("{connections} connections, {rounds} rounds of {length} s each, {rate:.0} changes a second");
     sides.iter_mut().for_each(Side::report);
     tell(&mut ratios);
+    // Neighbours on the machine change this less than throughput.
+    let [(quiet_requests, quiet_s), (requests, seconds)] = spent;
+    let a_request_s = quiet_s / quiet_requests;
+    let a_change_s = (seconds - requests * a_request_s) / done;
+    let share = CHANGES as f64 * a_change_s / std::thread::available_parallelism()?.get() as f64;
+    println!(
+        "the server's processor time: {:.1} us a request, {:.2} ms a change; {CHANGES} changes a second are {:.1}% of the machine",
+        a_request_s * 1e6,
+        a_change_s * 1e3,
+        share * 100.0
+    );
     Ok(())
 }
 
