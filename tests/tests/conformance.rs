@@ -66,7 +66,7 @@ fn asked<'a>(head: &'a [u8], case: &'a Case) -> EngineRequest<'a> {
 
 fn packed(decision: &Decision) -> (Verdict, Vec<u8>) {
     let mut details = Vec::new();
-    decision.details().pack(&mut details);
+    decision.details().pack(&mut details).unwrap();
     (decision.verdict(), details)
 }
 
@@ -190,7 +190,7 @@ fn the_facts_of_a_proven_request_are_judged_as_it_was() -> Result<()> {
         let mut judged = Vec::new();
         let judgement = gate.judge(&facts, case.at, &mut Silent, &mut judged);
         let mut bytes = Vec::new();
-        facts.pack(&mut bytes);
+        facts.pack(&mut bytes).unwrap();
         let decision = engine.judge(&bytes, case.at)?;
         ensure!(packed(&decision) == (judgement, judged.clone()), "the component judges {decision:?}");
         // Whatever was denied after the proof is denied again, for the same reason.

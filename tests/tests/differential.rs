@@ -57,7 +57,7 @@ fn judge(gate: &Gate, (_, answered): &Answered, now: UnixTime) -> Result<Answere
 
 fn packed(decision: &Decision) -> Answered {
     let mut details = Vec::new();
-    decision.details().pack(&mut details);
+    decision.details().pack(&mut details).unwrap();
     (decision.verdict(), details)
 }
 
@@ -81,7 +81,7 @@ fn compare(gate: &Gate, engine: &Engine, requests: &[(Vec<u8>, UnixTime)]) -> Re
         ensure!(native == sandboxed, "natively {:?}, in the component {:?}", native.0, sandboxed.0);
 
         let mut facts = Vec::new();
-        Details::unpack(&native.1)?.facts.pack(&mut facts);
+        Details::unpack(&native.1)?.facts.pack(&mut facts)?;
         let native = judge(gate, &native, *now)?;
         let sandboxed = packed(&engine.judge(&facts, *now)?);
         ensure!(native == sandboxed, "judged natively {:?}, in the component {:?}", native.0, sandboxed.0);

@@ -6,6 +6,8 @@ mod generated {
     wit_bindgen::generate!({
         path: "../../wit",
         world: "portcullis",
+        // It is met by hand, in `decide.rs`.
+        skip: ["decide"],
     });
 
     export!(Exported);
@@ -15,7 +17,6 @@ mod generated {
 
 pub(crate) use generated::exports::portcullis::policy::{gate, policy};
 
-use portcullis_model::facts::ReplayAnswer;
 use portcullis_model::verdict;
 
 pub(crate) fn verdict(verdict: verdict::Verdict) -> gate::Verdict {
@@ -29,13 +30,6 @@ pub(crate) fn verdict(verdict: verdict::Verdict) -> gate::Verdict {
             },
             cap: need.cap_bytes,
         }),
-    }
-}
-
-pub(crate) fn replay_answer(replay: gate::Replay) -> ReplayAnswer {
-    match replay {
-        gate::Replay::Fresh => ReplayAnswer::Fresh,
-        gate::Replay::Seen => ReplayAnswer::Seen,
     }
 }
 

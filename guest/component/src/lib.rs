@@ -3,10 +3,11 @@
 //! Built for `wasm32-unknown-unknown` by the build script of `portcullis-engine`, which also makes it a component.
 
 mod bindings;
+mod decide;
 
 use std::cell::RefCell;
 
-use bindings::gate::{self, Answer, Explanation, ReasonInfo, Replay};
+use bindings::gate::{self, Answer, Explanation, ReasonInfo};
 use bindings::policy::{self, Description, LoadError};
 use portcullis_eval::{Gate, Input, Recorder, Silent};
 use portcullis_model::facts::Facts;
@@ -33,20 +34,6 @@ thread_local! {
 struct Component;
 
 impl gate::Guest for Component {
-    fn decide(head: Vec<u8>, now: u64, body_digest: Option<Vec<u8>>, replay: Option<Replay>) -> Answer {
-        let input = Input {
-            head: &head,
-            now: time(now),
-            body_digest: body_digest.as_deref(),
-            replay: replay.map(bindings::replay_answer),
-        };
-        STATE.with_borrow(|state| {
-            let mut details = Vec::with_capacity(DETAILS_BYTES);
-            let verdict = state.gate.decide(input, &mut Silent, &mut details);
-            Answer { verdict: bindings::verdict(verdict), details }
-        })
-    }
-
     fn explain(head: Vec<u8>, now: u64, body_digest: Option<Vec<u8>>) -> Explanation {
         // What cannot be a head is not read further.
         let head = head.get(..head.len().min(MAX_HEAD_BYTES + 1)).unwrap_or_default();

@@ -3,6 +3,7 @@
 use portcullis_model::credential::{KeyShape, Kind, MAX_KEY_BYTES, SecretDigest, key_shape};
 use portcullis_model::facts::{Proof, TokenFacts};
 use portcullis_model::policy::{Accept, Credential, Place, Policy, Service, Tenant};
+use portcullis_model::sweep;
 use portcullis_model::verdict::Reason;
 use sha2::{Digest as _, Sha256};
 
@@ -56,14 +57,14 @@ pub(crate) fn authenticate<'p>(
     Ok(verified)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn plain_key<'p>(
     key: &[u8],
     accept: Accept<'p>,
     policy: &'p Policy,
     service: &Service<'p>,
 ) -> Result<Verified<'p>, Reason> {
-    let credential = policy.credential(&digest(key)?)?.ok_or(Reason::CredentialUnknown)?;
+    let credential = policy.credential(&digest(key)?)?.ok_or_else(|| unknown(key))?;
     if !accept.takes(credential.kind()?) {
         return Err(Reason::CredentialMisplaced);
     }
@@ -77,14 +78,16 @@ fn plain_key<'p>(
 #[inline(always)]
 pub(crate) fn digest(key: &[u8]) -> Result<SecretDigest, Reason> {
     // Every key that was ever made is of visible ASCII. Two keys that a client joined with a comma and a space are not.
-    if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().fold(true, |all, b| all & b.is_ascii_graphic()) {
-        return Err(Reason::CredentialMalformed);
-    }
-    // A typing error in a key of ours. It is found without a look-up, so the answer tells nothing of any key.
-    if key_shape(key) == KeyShape::Mistyped {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || sweep::any(key, |lanes| !sweep::within(lanes, b'!', b'~')) {
         return Err(Reason::CredentialMalformed);
     }
     Ok(SecretDigest::new(Sha256::digest(key).into()))
+}
+
+/// Why a key is not known. A typing error in a key of ours shows in the key itself, so the answer tells nothing of any key.
+#[cold]
+pub(crate) fn unknown(key: &[u8]) -> Reason {
+    if key_shape(key) == KeyShape::Mistyped { Reason::CredentialMalformed } else { Reason::CredentialUnknown }
 }
 
 /// A credential that has been proven, where its tenant may use the service at all.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use portcullis_model::facts::{Proof, SignatureState, TokenFacts};
 use portcullis_model::method::Method;
 use portcullis_model::policy::{
-    Creator, Endpoint, Grant, Matched, NoMatch, Ranges, ReplayMode, Service, SignatureMode, TokenRevocation,
+    Creator, Endpoint, Grant, Matched, NoMatch, Ranges, ReplayMode, Segments, Service, SignatureMode, TokenRevocation,
 };
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::Reason;
@@ -19,6 +19,7 @@ pub(crate) struct Question<'q, 'p> {
     pub(crate) service: &'q Service<'p>,
     pub(crate) verified: &'q Verified<'p>,
     pub(crate) path: &'p Path<'p>,
+    pub(crate) segments: &'q Segments<'q>,
     pub(crate) method: Option<Method>,
     pub(crate) client: IpAddr,
     pub(crate) signature: SignatureState,
@@ -29,13 +30,13 @@ pub(crate) struct Question<'q, 'p> {
 #[derive(Default)]
 pub(crate) struct Found<'p> {
     pub(crate) endpoint: Option<Endpoint<'p>>,
-    pub(crate) application: &'p str,
+    pub(crate) application: &'p [u8],
     pub(crate) observed: Vec<Reason>,
     pub(crate) replay: ReplayMode,
 }
 
 /// Goes through the checks in their order; the first that fails is the reason.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn authorize<'p>(
     question: &Question<'_, 'p>,
     found: &mut Found<'p>,
@@ -103,7 +104,7 @@ fn creator(grant: &Grant<'_>, trace: &mut impl Trace) -> Result<(), Reason> {
 }
 
 fn endpoint<'p>(question: &Question<'_, 'p>, trace: &mut impl Trace) -> Result<Matched<'p>, Reason> {
-    let matched = question.service.endpoint(&question.path.decoded, question.method)?.map_err(|none| match none {
+    let matched = question.service.endpoint(question.segments, question.method)?.map_err(|none| match none {
         NoMatch::Path => Reason::EndpointUnknown,
         NoMatch::Method => Reason::MethodNotAllowed,
     })?;
@@ -241,7 +242,7 @@ fn permission<'p>(
 fn confinement(
     grant: &Grant<'_>,
     matched: &Matched<'_>,
-    application: Option<&str>,
+    application: Option<&[u8]>,
     trace: &mut impl Trace,
 ) -> Result<(), Reason> {
     let Grant::Management { applications: Some(applications), .. } = grant else {
@@ -252,10 +253,14 @@ fn confinement(
         return Err(Reason::ApplicationNotNamed);
     };
     if !applications.contains(application)? {
-        trace.step(Check::Application, Outcome::Fail, || format!("the key is not for `{application}`"));
+        trace.step(Check::Application, Outcome::Fail, || {
+            format!("the key is not for `{}`", String::from_utf8_lossy(application))
+        });
         return Err(Reason::ApplicationNotAllowed);
     }
-    trace.step(Check::Application, Outcome::Pass, || format!("the key is for `{application}`"));
+    trace.step(Check::Application, Outcome::Pass, || {
+        format!("the key is for `{}`", String::from_utf8_lossy(application))
+    });
     Ok(())
 }
 

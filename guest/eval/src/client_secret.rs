@@ -6,7 +6,7 @@ use portcullis_model::facts::Proof;
 use portcullis_model::policy::{Accept, Policy, Service};
 use portcullis_model::verdict::Reason;
 
-use crate::authenticate::{Verified, digest, proven};
+use crate::authenticate::{Verified, digest, proven, unknown};
 
 /// The longest encoded id and secret that are looked at, in bytes. Those that Portcullis makes take fewer than 160; the
 /// longest that could be imported, each byte percent-encoded, would still fit.
@@ -22,12 +22,12 @@ pub(crate) fn client<'p>(
     service: &Service<'p>,
 ) -> Result<Verified<'p>, Reason> {
     let (id, secret) = id_and_secret(presented).ok_or(Reason::ClientMalformed)?;
-    let credential = policy.credential(&digest(&secret)?)?.ok_or(Reason::CredentialUnknown)?;
+    let credential = policy.credential(&digest(&secret)?)?.ok_or_else(|| unknown(&secret))?;
     let kind = credential.kind()?;
     if !accept.takes(kind) || !matches!(kind, Kind::Client | Kind::Personal) {
         return Err(Reason::CredentialMisplaced);
     }
-    if credential.id()?.as_bytes() != id {
+    if credential.raw_id()? != id {
         return Err(Reason::ClientMismatch);
     }
     proven(credential, Proof::Client, accept, service)

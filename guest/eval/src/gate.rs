@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
-use portcullis_model::answer::{Details, Place as Strip};
-use portcullis_model::facts::{CredentialFacts, Facts, Proof, ReplayAnswer, SignatureState};
+use portcullis_model::answer::{DetailsOf, PlaceOf};
+use portcullis_model::facts::{
+    CredentialFacts, CredentialFactsOf, Facts, FactsOf, Proof, ReplayAnswer, SignatureState,
+};
 use portcullis_model::head::{HeadFault, Packed};
 use portcullis_model::id::Revision;
 use portcullis_model::key_sheet::{Day, KeySheets, SheetError};
 use portcullis_model::method::Method;
 use portcullis_model::policy::{
-    Accept, Counts, LoadError, Place, Policy, PreparedDelta, ReplayMode, Service, Unreadable,
+    Accept, Counts, LoadError, Place, Policy, PreparedDelta, ReplayMode, Segments, Service, Unreadable,
 };
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
@@ -67,9 +69,8 @@ impl Gate {
     /// # Invariants
     /// The verdict depends on the policy, its confirmation, and `input` alone.
     pub fn decide(&self, input: Input<'_>, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
-        out.clear();
         let nowhere = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        let facts = Facts { replay: input.replay, ..Facts::unknown(self.revision(), input.now, nowhere) };
+        let facts = FactsOf { replay: input.replay, ..FactsOf::unknown(self.revision(), input.now, nowhere) };
         let mut decision = Decision::new(facts);
         let head = Packed::open(input.head);
         if let Ok(head) = &head {
@@ -93,7 +94,8 @@ impl Gate {
         decision.details.facts.host = &request.host;
         decision.details.facts.path = request.path.wire;
         trace.step(Check::Request, Outcome::Pass, || {
-            format!("{} {}{}", request.method, request.host, request.path.wire)
+            let [method, host, path] = [request.method, &request.host, request.path.wire].map(String::from_utf8_lossy);
+            format!("{method} {host}{path}")
         });
         let client = match client::address(&request, policy) {
             Ok(client) => client,
@@ -101,7 +103,8 @@ impl Gate {
         };
         decision.details.facts.client = client;
         trace.step(Check::Client, Outcome::Pass, || client_detail(client, request.peer()));
-        let service = match route(policy, &request.host, &request.path, trace) {
+        let segments = request.path.segments();
+        let service = match route(policy, &request.host, &segments, trace) {
             Ok(service) => service,
             Err(reason) => return decision.denied(reason, trace, out),
         };
@@ -125,32 +128,29 @@ impl Gate {
             // Where it still waits for the body, everything else is checked as if it held.
             decision.details.facts.signature = SignatureState::Valid;
         }
-        decision.authorized(&service, &verified, &request.path, method, trace, out)
+        decision.authorized(&service, &verified, (&request.path, &segments), method, trace, out)
     }
 
     /// Authorizes recorded facts as of `now`: what would this policy have said? The details are packed into `out`.
     ///
     /// Normalisation and proof are taken from the facts; everything after them is judged anew.
     pub fn judge(&self, facts: &Facts<'_>, now: UnixTime, trace: &mut impl Trace, out: &mut Vec<u8>) -> Verdict {
-        out.clear();
         // What the policy says about the request is found again.
-        let mut decision = Decision::new(Facts {
-            revision: self.revision(),
-            now,
-            service: "",
-            endpoint: "",
-            application: "",
-            tenant: "",
-            credential: None,
-            token: None,
-            ..*facts
+        let mut decision = Decision::new(FactsOf {
+            method: facts.method.as_bytes(),
+            host: facts.host.as_bytes(),
+            path: facts.path.as_bytes(),
+            signature: facts.signature,
+            replay: facts.replay,
+            ..FactsOf::unknown(self.revision(), now, facts.client)
         });
         let Some(policy) = &self.policy else { return decision.denied(Reason::PolicyMissing, trace, out) };
-        let path = match Path::accept(facts.path) {
+        let path = match Path::accept(facts.path.as_bytes()) {
             Ok(path) => path,
             Err(reason) => return decision.denied(reason, trace, out),
         };
-        let service = match route(policy, facts.host, &path, trace) {
+        let segments = path.segments();
+        let service = match route(policy, facts.host.as_bytes(), &segments, trace) {
             Ok(service) => service,
             Err(reason) => return decision.denied(reason, trace, out),
         };
@@ -162,7 +162,7 @@ impl Gate {
             Err(reason) => return decision.denied(reason, trace, out),
         };
         let method = Method::from_name(facts.method.as_bytes());
-        decision.authorized(&service, &verified, &path, method, trace, out)
+        decision.authorized(&service, &verified, (&path, &segments), method, trace, out)
     }
 
     /// Takes a base, which replaces whatever was loaded. It must be confirmed before it decides.
@@ -257,7 +257,7 @@ impl Gate {
 
 /// A decision on its way. What is known so far is filled in where it stays: moving it costs more than a check.
 struct Decision<'d> {
-    details: Details<'d>,
+    details: DetailsOf<&'d [u8]>,
     service: Option<Service<'d>>,
     /// How an access token was presented, where one was.
     presented_token: Option<Accept<'d>>,
@@ -267,29 +267,29 @@ struct Decision<'d> {
 
 impl<'d> Decision<'d> {
     #[inline(always)]
-    fn new(facts: Facts<'d>) -> Self {
-        Decision { details: Details::of(facts), service: None, presented_token: None, needed_scope: None }
+    fn new(facts: FactsOf<&'d [u8]>) -> Self {
+        Decision { details: DetailsOf::of(facts), service: None, presented_token: None, needed_scope: None }
     }
 
     fn of_service(&mut self, service: &Service<'d>) -> Result<(), Reason> {
-        self.details.facts.service = service.id()?;
+        self.details.facts.service = service.raw_id()?;
         self.service = Some(*service);
         Ok(())
     }
 
     fn of_credential(&mut self, verified: &Verified<'d>) -> Result<(), Reason> {
         let credential = verified.credential;
-        self.details.facts.tenant = verified.tenant.id()?;
-        self.details.facts.credential = Some(CredentialFacts {
-            id: credential.id()?,
+        self.details.facts.tenant = verified.tenant.raw_id()?;
+        self.details.facts.credential = Some(CredentialFactsOf {
+            id: credential.raw_id()?,
             kind: verified.kind,
             proof: verified.proof,
             secret_version: verified.secret_version,
         });
-        self.details.facts.token = verified.token;
+        self.details.facts.token = verified.token.map(|token| token.map(str::as_bytes));
         self.details.strip = match (&verified.signed, verified.accept) {
             (Some(signed), _) => Some(signed.place),
-            (None, Some(accept)) => Some(strip(accept)?),
+            (None, Some(accept)) => Some(strip(accept)),
             (None, None) => None,
         };
         Ok(())
@@ -300,7 +300,7 @@ impl<'d> Decision<'d> {
         &mut self,
         service: &Service<'d>,
         verified: &Verified<'d>,
-        path: &'d Path<'_>,
+        (path, segments): (&'d Path<'_>, &Segments<'_>),
         method: Option<Method>,
         trace: &mut impl Trace,
         out: &mut Vec<u8>,
@@ -308,20 +308,20 @@ impl<'d> Decision<'d> {
         if let Err(reason) = self.of_credential(verified) {
             return self.denied(reason, trace, out);
         }
-        let Facts { client, now, signature, .. } = self.details.facts;
-        let question = Question { service, verified, path, method, client, signature, now };
+        let FactsOf { client, now, signature, .. } = self.details.facts;
+        let question = Question { service, verified, path, segments, method, client, signature, now };
         let mut found = Found::default();
         let result = authorize(&question, &mut found, trace);
         self.details.facts.application = found.application;
         self.details.observed = found.observed;
-        let endpoint = found.endpoint.map_or(Ok(""), |endpoint| endpoint.id());
+        let endpoint = found.endpoint.map_or(Ok(&[][..]), |endpoint| endpoint.raw_id());
         self.needed_scope = found.endpoint.and_then(|endpoint| endpoint.scope().ok());
         let pending = verified.signed.and_then(|signed| signed.pending);
         if pending.is_some() {
             // INVARIANT (facts-are-proven): nobody is, before the signature has been compared.
             self.details.facts.signature = SignatureState::Unverified;
             self.details.facts.credential = None;
-            self.details.facts.tenant = "";
+            self.details.facts.tenant = &[];
             self.details.strip = None;
         }
         let result = result.and_then(|()| {
@@ -334,8 +334,10 @@ impl<'d> Decision<'d> {
         match result {
             Ok(endpoint) => {
                 self.details.facts.endpoint = endpoint;
-                self.details.pack(out);
-                pending.map_or(Verdict::Allow, Verdict::NeedBody)
+                match self.details.pack(out) {
+                    Ok(()) => pending.map_or(Verdict::Allow, Verdict::NeedBody),
+                    Err(_) => self.denied(Unreadable.into(), trace, out),
+                }
             }
             Err(reason) => {
                 self.details.facts.endpoint = endpoint.unwrap_or_default();
@@ -345,7 +347,7 @@ impl<'d> Decision<'d> {
     }
 
     /// Sees to it that a signed request is accepted once, where that is asked for.
-    fn accept_once(&mut self, verified: &Verified<'d>, mode: ReplayMode, endpoint: &str) -> Result<(), Reason> {
+    fn accept_once(&mut self, verified: &Verified<'d>, mode: ReplayMode, endpoint: &[u8]) -> Result<(), Reason> {
         let facts = &self.details.facts;
         let has_nonce = match verified.signed {
             Some(signed) => signed.has_nonce,
@@ -365,7 +367,7 @@ impl<'d> Decision<'d> {
         match (facts.replay, verified.signed) {
             (Some(ReplayAnswer::Seen), _) => Err(Reason::SignatureReplayed),
             (None, Some(signed)) => {
-                self.details.obligations.push(signed.once(verified.credential.id()?, endpoint));
+                self.details.obligations.push(signed.once(verified.credential.raw_id()?, endpoint));
                 Ok(())
             }
             (Some(ReplayAnswer::Fresh), _) | (None, None) => Ok(()),
@@ -378,7 +380,17 @@ impl<'d> Decision<'d> {
         self.details.strip = None;
         // A policy that cannot be read has denied the request already, or does now.
         let challenge = self.service.map(|service| self.challenge(&service, reason).unwrap_or_default());
-        Details { challenge: &challenge.unwrap_or_default(), ..self.details.clone() }.pack(out);
+        let challenge = challenge.unwrap_or_default();
+        let details = DetailsOf { challenge: challenge.as_bytes(), ..self.details.clone() };
+        if details.pack(out).is_ok() {
+            return Verdict::Deny(reason);
+        }
+        // What is not text came out of a damaged policy. Nothing of it is told.
+        let FactsOf { revision, now, client, method, path, .. } = self.details.facts;
+        let facts = FactsOf { method, path, ..FactsOf::unknown(revision, now, client) };
+        let reason = Reason::from(Unreadable);
+        // INVARIANT (ascii-head): an accepted request's method and path are ASCII, so this succeeds.
+        let _ = DetailsOf::of(facts).pack(out);
         Verdict::Deny(reason)
     }
 
@@ -402,17 +414,22 @@ impl<'d> Decision<'d> {
 }
 
 /// What an allow strips from the request so that the credential goes no further.
-fn strip(accept: Accept<'_>) -> Result<Strip<'_>, Reason> {
-    Ok(match accept.place {
-        Place::Header => Strip::Header(accept.name()?),
-        Place::Parameter => Strip::Parameter(accept.name()?),
+fn strip(accept: Accept<'_>) -> PlaceOf<&[u8]> {
+    match accept.place {
+        Place::Header => PlaceOf::Header(accept.raw_name()),
+        Place::Parameter => PlaceOf::Parameter(accept.raw_name()),
         // A signature tells itself where it stands.
-        Place::Scheme | Place::Token | Place::Client | Place::Signature => Strip::Header("authorization"),
-    })
+        Place::Scheme | Place::Token | Place::Client | Place::Signature => PlaceOf::Header(b"authorization"),
+    }
 }
 
-fn route<'p>(policy: &'p Policy, host: &str, path: &Path<'_>, trace: &mut impl Trace) -> Result<Service<'p>, Reason> {
-    let service = policy.service(host, &path.decoded)?.ok_or(Reason::ServiceUnknown)?;
+fn route<'p>(
+    policy: &'p Policy,
+    host: &[u8],
+    path: &Segments<'_>,
+    trace: &mut impl Trace,
+) -> Result<Service<'p>, Reason> {
+    let service = policy.service(host, path)?.ok_or(Reason::ServiceUnknown)?;
     trace.step(Check::Service, Outcome::Pass, || {
         let pinned = match service.pinned() {
             Ok(Some(tenant)) => format!(", pinned to tenant `{tenant}`"),

@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 
 use portcullis_model::answer::RESERVED_HEADER_PREFIX;
-use portcullis_model::head::Packed;
+use portcullis_model::head::{Packed, length_bit};
 use portcullis_model::method::Method;
-use portcullis_model::policy::{Accept, MAX_ACCEPTED, MAX_SEGMENTS, Place, Policy, Service};
+use portcullis_model::policy::{Accept, MAX_SEGMENTS, Place, Policy, Segments, Service};
+use portcullis_model::sweep::{self, Lanes};
 use portcullis_model::verdict::Reason;
 
 use crate::signature;
@@ -22,11 +23,11 @@ const MAX_HOST_BYTES: usize = 253;
 pub(crate) struct Request<'a> {
     head: Packed<'a>,
     /// The method, which may be one that no endpoint can have.
-    pub(crate) method: &'a str,
+    pub(crate) method: &'a [u8],
     /// Lower case, without a port.
-    pub(crate) host: Cow<'a, str>,
+    pub(crate) host: Cow<'a, [u8]>,
     pub(crate) path: Path<'a>,
-    query: Option<&'a str>,
+    query: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
     connection: bool,
     pub(crate) hops: Hops,
@@ -35,9 +36,9 @@ pub(crate) struct Request<'a> {
 /// An accepted path.
 pub(crate) struct Path<'a> {
     /// As received, without the query.
-    pub(crate) wire: &'a str,
-    /// Decoded once, without the first slash. An encoded slash is refused, so its slashes are the path's.
-    pub(crate) decoded: Cow<'a, str>,
+    pub(crate) wire: &'a [u8],
+    /// Decoded once, without the first slash, in UTF-8. An encoded slash is refused, so its slashes are the path's.
+    decoded: Cow<'a, [u8]>,
 }
 
 /// Which header fields tell of proxies before this one.
@@ -57,7 +58,7 @@ pub(crate) struct Presented<'a, 'p> {
 
 impl<'a> Request<'a> {
     /// Accepts or refuses a head, by everything that does not depend on the service.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn accept(head: Packed<'a>) -> Result<Self, Reason> {
         let method = method(head.method)?;
         let (path, query) = target(head.target)?;
@@ -77,7 +78,7 @@ impl<'a> Request<'a> {
 
     /// The method, where an endpoint can have it.
     pub(crate) fn known_method(&self) -> Option<Method> {
-        Method::from_name(self.method.as_bytes())
+        Method::from_name(self.method)
     }
 
     /// Whether no body follows.
@@ -91,7 +92,7 @@ impl<'a> Request<'a> {
     }
 
     /// The query as it came, without its question mark.
-    pub(crate) fn query(&self) -> Option<&'a str> {
+    pub(crate) fn query(&self) -> Option<&'a [u8]> {
         self.query
     }
 
@@ -106,7 +107,7 @@ impl<'a> Request<'a> {
     /// Where a field has that name but for underscores, which many servers turn into hyphens.
     pub(crate) fn fields(&self, name: &[u8]) -> Result<Vec<&'a [u8]>, Reason> {
         let mut values = Vec::with_capacity(1);
-        for (field, value) in self.head.headers() {
+        for (field, value) in self.head.headers_of(length_bit(name)) {
             if named(field, name)? {
                 values.push(value);
             }
@@ -116,49 +117,41 @@ impl<'a> Request<'a> {
 
     /// The values of a header field, in order of arrival. The name is given in lower case.
     pub(crate) fn values(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
-        let found: Vec<_> =
-            self.head.headers().filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).collect();
+        let same_length = self.head.headers_of(length_bit(name.as_bytes()));
+        let found: Vec<_> = same_length.filter(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes())).collect();
         found.into_iter().map(|(_, value)| value)
     }
 
     /// The one credential that the service accepts from this request, if there is one.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn presented<'p>(
         &self,
         service: &Service<'p>,
         policy: &'p Policy,
     ) -> Result<Option<Presented<'a, 'p>>, Reason> {
         let mut presented = None;
-        let mut in_headers: [Option<Accept<'p>>; MAX_ACCEPTED] = [None; MAX_ACCEPTED];
-        // Bit n: a field with a name of n bytes is looked for.
-        let mut lengths = 0u64;
-        for (place, accept) in in_headers.iter_mut().zip(service.accepts()?) {
+        for accept in service.accepts()? {
             let accept = accept?;
-            let key = match accept.place {
+            let name = accept.raw_name();
+            match accept.place {
                 Place::Header => {
-                    lengths |= length_bit(accept.raw_name());
-                    *place = Some(accept);
-                    None
+                    for (field, value) in self.head.headers_of(length_bit(name)) {
+                        if named(field, name)? {
+                            only_one(&mut presented, accept, Cow::Borrowed(trim(value)))?;
+                        }
+                    }
                 }
-                Place::Parameter => self.parameter_key(accept.raw_name())?,
+                Place::Parameter => {
+                    if let Some(key) = self.parameter_key(name)? {
+                        only_one(&mut presented, accept, key)?;
+                    }
+                }
                 Place::Scheme | Place::Token | Place::Client => {
-                    self.authorization.and_then(|value| after_scheme(value, accept.raw_name())).map(Cow::Borrowed)
+                    if let Some(key) = self.authorization.and_then(|value| after_scheme(value, name)) {
+                        only_one(&mut presented, accept, Cow::Borrowed(key))?;
+                    }
                 }
-                Place::Signature => {
-                    signature::present(self, &mut presented, accept, policy)?;
-                    None
-                }
-            };
-            only_one(&mut presented, accept, key)?;
-        }
-        for (field, value) in self.head.headers() {
-            if lengths & length_bit(field) == 0 {
-                continue;
-            }
-            for accept in in_headers.into_iter().flatten() {
-                if named(field, accept.raw_name())? {
-                    only_one(&mut presented, accept, Some(Cow::Borrowed(trim(value))))?;
-                }
+                Place::Signature => signature::present(self, &mut presented, accept, policy)?,
             }
         }
         if self.connection {
@@ -193,7 +186,7 @@ impl<'a> Request<'a> {
     fn parameter_key(&self, name: &[u8]) -> Result<Option<Cow<'a, [u8]>>, Reason> {
         let Some(query) = self.query else { return Ok(None) };
         let mut key = None;
-        for parameter in query.as_bytes().split(|b| *b == b'&') {
+        for parameter in query.split(|b| *b == b'&') {
             // The name, or a disguise of it, which is never shorter than what it hides.
             if parameter.len() < name.len() {
                 continue;
@@ -215,61 +208,116 @@ impl<'a> Request<'a> {
 
 impl<'a> Path<'a> {
     /// Accepts or refuses a path without a query.
-    pub(crate) fn accept(wire: &'a str) -> Result<Self, Reason> {
-        let bytes = wire.as_bytes();
-        let rest = wire.strip_prefix('/').ok_or(Reason::TargetNotOrigin)?;
+    pub(crate) fn accept(wire: &'a [u8]) -> Result<Self, Reason> {
+        let rest = wire.strip_prefix(b"/").ok_or(Reason::TargetNotOrigin)?;
         let (mut encoded, mut depth, mut start) = (false, 0, 1);
-        for (at, &byte) in bytes.iter().enumerate().skip(1) {
+        for (at, &byte) in wire.iter().enumerate().skip(1) {
             match class(byte) {
                 Class::Plain => {}
                 Class::Slash => {
-                    segment(bytes.get(start..at).unwrap_or_default())?;
+                    segment(wire.get(start..at).unwrap_or_default())?;
                     depth += 1;
                     start = at + 1;
                 }
                 Class::Percent => {
                     encoded = true;
-                    encoded_in_path(percent(bytes, at).ok_or(Reason::PercentMalformed)?)?;
+                    encoded_in_path(percent(wire, at).ok_or(Reason::PercentMalformed)?)?;
                 }
                 Class::QueryOnly | Class::Refused => return Err(refused_character(byte)),
             }
         }
         if !rest.is_empty() {
-            segment(bytes.get(start..).unwrap_or_default())?;
+            segment(wire.get(start..).unwrap_or_default())?;
             if depth >= MAX_SEGMENTS {
                 return Err(Reason::PathTooDeep);
             }
         }
         let decoded = if encoded {
-            Cow::Owned(String::from_utf8(percent_decoded(rest.as_bytes())).map_err(|_| Reason::PathNotUtf8)?)
+            let decoded = String::from_utf8(percent_decoded(rest)).map_err(|_| Reason::PathNotUtf8)?;
+            Cow::Owned(decoded.into_bytes())
         } else {
             Cow::Borrowed(rest)
         };
         Ok(Path { wire, decoded })
     }
 
+    /// Its decoded segments.
+    pub(crate) fn segments(&self) -> Segments<'_> {
+        Segments::of(&self.decoded)
+    }
+
     /// The decoded segment of that number.
-    pub(crate) fn segment(&self, number: u8) -> Option<&str> {
-        self.decoded.split('/').nth(usize::from(number))
+    pub(crate) fn segment(&self, number: u8) -> Option<&[u8]> {
+        self.decoded.split(|b| *b == b'/').nth(usize::from(number))
     }
 }
 
-fn method(bytes: &[u8]) -> Result<&str, Reason> {
+fn method(bytes: &[u8]) -> Result<&[u8], Reason> {
     match bytes {
+        _ if Method::from_name(bytes).is_some() => Ok(bytes),
         b"TRACE" | b"CONNECT" => Err(Reason::MethodRefused),
         [] => Err(Reason::MethodMalformed),
         _ if bytes.len() > MAX_METHOD_BYTES => Err(Reason::MethodMalformed),
         _ if !bytes.iter().all(|b| b.is_ascii_uppercase() || *b == b'-') => Err(Reason::MethodMalformed),
-        _ => std::str::from_utf8(bytes).map_err(|_| Reason::MethodMalformed),
+        _ => Ok(bytes),
     }
 }
 
-fn target(bytes: &[u8]) -> Result<(Path<'_>, Option<&str>), Reason> {
+/// The path and the query of a target.
+#[inline(never)]
+fn target(bytes: &[u8]) -> Result<(Path<'_>, Option<&[u8]>), Reason> {
+    if let Some(plain) = plain_target(bytes) { Ok(plain) } else { careful_target(bytes) }
+}
+
+/// The path and the query of a target in which nothing asks for a closer look: no character that is refused or encoded, no
+/// segment that is empty or begins with a dot. Most are.
+#[inline(always)]
+fn plain_target(bytes: &[u8]) -> Option<(Path<'_>, Option<&[u8]>)> {
+    let (mut end, mut behind_slash, mut depth) = (bytes.len(), 0, 0);
+    for (number, block) in bytes.chunks(sweep::BLOCK).enumerate() {
+        let [slash, dot, question, other] = sweep::masks(block, |lanes| {
+            let [slash, dot, question] = [b'/', b'.', b'?'].map(|byte| sweep::equal(lanes, byte));
+            [slash, dot, question, refused_in_query(lanes) | refused_in_path(lanes)]
+        });
+        let path = (question & question.wrapping_neg()).wrapping_sub(1);
+        let behind = (slash << 1) | behind_slash;
+        if (other | (behind & (slash | dot))) & path != 0 {
+            return None;
+        }
+        depth += (slash & path).count_ones() as usize;
+        behind_slash = slash >> (sweep::BLOCK - 1);
+        if question != 0 {
+            end = number * sweep::BLOCK + question.trailing_zeros() as usize;
+            break;
+        }
+    }
+    let (path, query) = (bytes.get(..end)?, bytes.get(end + 1..));
+    let rest = path.strip_prefix(b"/")?;
+    if rest.ends_with(b"/") || depth > MAX_SEGMENTS || query.is_some_and(|query| sweep::any(query, refused_in_query)) {
+        return None;
+    }
+    Some((Path { wire: path, decoded: Cow::Borrowed(rest) }, query))
+}
+
+/// What no target has, and percent signs.
+#[inline(always)]
+fn refused_in_query(lanes: Lanes) -> Lanes {
+    let outside = sweep::up_to(lanes, 0x20) | !sweep::up_to(lanes, 0x7e);
+    b"\"#%;<>\\".iter().fold(outside, |found, byte| found | sweep::equal(lanes, *byte))
+}
+
+/// What a query has and no path, besides the question mark that is between them.
+#[inline(always)]
+fn refused_in_path(lanes: Lanes) -> Lanes {
+    sweep::within(lanes, b'[', b'^') | sweep::equal(lanes, b'`') | sweep::within(lanes, b'{', b'}')
+}
+
+fn careful_target(bytes: &[u8]) -> Result<(Path<'_>, Option<&[u8]>), Reason> {
     // Bytes that are not UTF-8 are not ASCII either.
-    let text = std::str::from_utf8(bytes).map_err(|_| Reason::TargetNotAscii)?;
+    std::str::from_utf8(bytes).map_err(|_| Reason::TargetNotAscii)?;
     let (path, query) = match bytes.iter().position(|b| *b == b'?') {
-        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..)),
-        None => (text, None),
+        Some(at) => (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..)),
+        None => (bytes, None),
     };
     let path = Path::accept(path)?;
     for (at, &byte) in bytes.iter().enumerate().skip(path.wire.len()) {
@@ -403,34 +451,40 @@ struct Fields<'a> {
     hops: Hops,
 }
 
+/// The lengths of names that [`Fields::find`] looks at: its own, none at all, and what may begin with the reserved prefix.
+const LENGTHS_WITH_MEANING: u64 =
+    (1 << 0) | (1 << 4) | (1 << 9) | (1 << 10) | (u64::MAX << RESERVED_HEADER_PREFIX.len());
+
 /// The header fields that `Connection` must not name, besides the service's own.
 const SECURITY_FIELDS: [&str; 5] = ["host", "date", "authorization", "forwarded", "x-forwarded-for"];
 
 impl<'a> Fields<'a> {
-    #[inline(always)]
+    #[inline(never)]
     fn find(head: &Packed<'a>) -> Result<Self, Reason> {
         let mut fields = Fields::default();
         let mut date = None;
-        for (name, value) in head.headers() {
-            // Most fields end here, by their length.
-            match name.len() {
-                4 if named(name, b"host")? => once(&mut fields.host, value, Reason::HostDoubled)?,
-                4 if named(name, b"date")? => once(&mut date, value, Reason::DateDoubled)?,
-                9 if named(name, b"forwarded")? => fields.hops.forwarded = true,
-                10 if name.eq_ignore_ascii_case(b"connection") => {
+        for (name, value) in head.headers_of(LENGTHS_WITH_MEANING) {
+            // Most fields end here, by their length and their first letter.
+            let Some(first) = name.first() else {
+                // RFC 9110 section 5.1: a name has at least one character.
+                return Err(Reason::HeaderMalformed);
+            };
+            match (name.len(), first.to_ascii_lowercase()) {
+                (4, b'h') if named(name, b"host")? => once(&mut fields.host, value, Reason::HostDoubled)?,
+                (4, b'd') if named(name, b"date")? => once(&mut date, value, Reason::DateDoubled)?,
+                (9, b'f') if named(name, b"forwarded")? => fields.hops.forwarded = true,
+                (10, b'c') if name.eq_ignore_ascii_case(b"connection") => {
                     fields.connection = true;
                     let reserved = || list(value).any(|option| starts_reserved(option) != Likeness::Other);
                     if SECURITY_FIELDS.iter().any(|field| lists(value, field.as_bytes())) || reserved() {
                         return Err(Reason::ConnectionSecurity);
                     }
                 }
-                13 if named(name, b"authorization")? => {
+                (13, b'a') if named(name, b"authorization")? => {
                     once(&mut fields.authorization, value, Reason::AuthorizationDoubled)?;
                 }
-                15 if named(name, b"x-forwarded-for")? => fields.hops.x_forwarded_for = true,
-                13.. if starts_reserved(name) == Likeness::Underscored => return Err(Reason::HeaderUnderscore),
-                // RFC 9110 section 5.1: a name has at least one character.
-                0 => return Err(Reason::HeaderMalformed),
+                (15, b'x') if named(name, b"x-forwarded-for")? => fields.hops.x_forwarded_for = true,
+                (13.., b'x') if starts_reserved(name) == Likeness::Underscored => return Err(Reason::HeaderUnderscore),
                 _ => {}
             }
         }
@@ -447,23 +501,16 @@ fn once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8], doubled: Reason) -> R
 pub(crate) fn only_one<'a, 'p>(
     presented: &mut Option<Presented<'a, 'p>>,
     accept: Accept<'p>,
-    key: Option<Cow<'a, [u8]>>,
+    key: Cow<'a, [u8]>,
 ) -> Result<(), Reason> {
-    match (presented.as_ref(), key) {
-        (_, None) => Ok(()),
-        (Some(first), Some(_)) if first.accept == accept => Err(Reason::CredentialDoubled),
-        (Some(_), Some(_)) => Err(Reason::CredentialsTwo),
-        (None, Some(key)) => {
+    match presented {
+        Some(first) if first.accept == accept => Err(Reason::CredentialDoubled),
+        Some(_) => Err(Reason::CredentialsTwo),
+        None => {
             *presented = Some(Presented { accept, is_presigned: false, key });
             Ok(())
         }
     }
-}
-
-/// The bit that stands for a name's length; the last one for all that are longer.
-#[inline]
-fn length_bit(name: &[u8]) -> u64 {
-    1 << name.len().min(63)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -479,6 +526,9 @@ enum Likeness {
 fn is(name: &[u8], lower: &[u8]) -> Likeness {
     if name.len() != lower.len() {
         return Likeness::Other;
+    }
+    if sweep::same(name, lower) {
+        return Likeness::Same;
     }
     let mut likeness = Likeness::Same;
     for (given, expected) in name.iter().zip(lower) {
@@ -534,19 +584,36 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// The host that both Host and the authority give, in lower case and without a port.
-fn host<'a>(field: Option<&'a [u8]>, authority: Option<&'a [u8]>) -> Result<Cow<'a, str>, Reason> {
+fn host<'a>(field: Option<&'a [u8]>, authority: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, Reason> {
     let given = match (field, authority) {
         (None, None) => return Err(Reason::HostMissing),
         (Some(field), Some(authority)) if !field.eq_ignore_ascii_case(authority) => return Err(Reason::HostMismatch),
         (Some(given), _) | (None, Some(given)) => given,
     };
+    if is_plain_host(given) {
+        return Ok(Cow::Borrowed(given));
+    }
     let (name, upper) =
         if given.first() == Some(&b'[') { address(given) } else { host_name(given) }.ok_or(Reason::HostMalformed)?;
     Ok(if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) })
 }
 
+/// Whether it is a host name in lower case, without a port and not very long. Most are.
+#[inline(always)]
+fn is_plain_host(given: &[u8]) -> bool {
+    let [name, dot] = sweep::masks(given, |lanes| {
+        let letters = sweep::within(lanes, b'a', b'z') | sweep::within(lanes, b'0', b'9');
+        let signs = sweep::equal(lanes, b'-') | sweep::equal(lanes, b'_');
+        [letters | signs, sweep::equal(lanes, b'.')]
+    });
+    // A dot stands behind a name, and the last name has no dot behind it.
+    let behind_name = name << 1;
+    let is_name = (name | dot).count_ones() as usize == given.len() && dot & !behind_name == 0;
+    is_name && !given.is_empty() && !given.ends_with(b".")
+}
+
 /// A host name without its port, and whether it has upper-case letters.
-fn host_name(given: &[u8]) -> Option<(&str, bool)> {
+fn host_name(given: &[u8]) -> Option<(&[u8], bool)> {
     let mut upper = false;
     let mut before = b'.';
     let mut end = given.len();
@@ -568,17 +635,17 @@ fn host_name(given: &[u8]) -> Option<(&str, bool)> {
     if before == b'.' || name.len() > MAX_HOST_BYTES || !is_port(port) {
         return None;
     }
-    Some((std::str::from_utf8(name).ok()?, upper))
+    Some((name, upper))
 }
 
 /// An IPv6 address in its brackets without the port behind them, and whether it has upper-case letters.
-fn address(given: &[u8]) -> Option<(&str, bool)> {
+fn address(given: &[u8]) -> Option<(&[u8], bool)> {
     let text = std::str::from_utf8(given).ok()?;
     let end = text.find(']')? + 1;
     let (name, port) = text.split_at_checked(end)?;
     let address = name.strip_prefix('[')?.strip_suffix(']')?;
     let ok = address.parse::<std::net::Ipv6Addr>().is_ok() && is_port(port.as_bytes());
-    ok.then(|| (name, name.bytes().any(|b| b.is_ascii_uppercase())))
+    ok.then(|| (name.as_bytes(), name.bytes().any(|b| b.is_ascii_uppercase())))
 }
 
 /// Nothing, or a colon and the digits of a port.
@@ -594,16 +661,21 @@ fn is_port(text: &[u8]) -> bool {
 }
 
 /// Whether every byte may stand in a field's name (RFC 9110 section 5.1, token).
+#[inline(never)]
 fn names_are_tokens(names: &[u8]) -> bool {
-    // One sweep without branches over what names are made of almost always.
-    let plain = |b: u8| b.is_ascii_alphanumeric() | (b == b'-') | (b == b'_');
-    if names.iter().fold(true, |all, b| all & plain(*b)) {
-        return true;
-    }
-    names.iter().all(|b| plain(*b) || b"!#$%&'*+.^`|~".contains(b))
+    // What names are made of almost always.
+    let is_plain = |lanes: Lanes| {
+        let letters = sweep::within(lanes | Lanes::splat(0x20), b'a', b'z');
+        let digits = sweep::within(lanes, b'0', b'9');
+        letters | digits | sweep::equal(lanes, b'-') | sweep::equal(lanes, b'_')
+    };
+    !sweep::any(names, |lanes| !is_plain(lanes))
+        || names.iter().all(|b| b.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(b))
 }
 
 /// Whether a field's value has a control character other than a tab (RFC 9110 section 5.5).
+#[inline(never)]
 fn has_control(values: &[u8]) -> bool {
-    values.iter().fold(false, |any, b| any | ((*b < 0x20) & (*b != b'\t')) | (*b == 0x7f))
+    let is_control_or_tab = |lanes| sweep::up_to(lanes, 0x1f) | sweep::equal(lanes, 0x7f);
+    sweep::any(values, is_control_or_tab) && values.iter().any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f)
 }

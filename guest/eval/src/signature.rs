@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
-use portcullis_model::answer::{Obligation, Place as Strip};
+use portcullis_model::answer::{Obligation, PlaceOf};
 use portcullis_model::credential::{MAX_KEY_BYTES, SecretDigest};
 use portcullis_model::facts::Proof;
 use portcullis_model::key_sheet::{DAY_KEY_BYTES, Day, DayKey, KeySheets};
@@ -44,14 +44,14 @@ pub(crate) struct Signed<'p> {
     /// Whether a nonce is signed, so that no two honest requests have the same signature.
     pub(crate) has_nonce: bool,
     /// Where it stands.
-    pub(crate) place: Strip<'p>,
+    pub(crate) place: PlaceOf<&'p [u8]>,
     signature: Output,
     until: UnixTime,
 }
 
 impl Signed<'_> {
     /// What a host must do so that the request is accepted once.
-    pub(crate) fn once(&self, credential: &str, endpoint: &str) -> Obligation {
+    pub(crate) fn once(&self, credential: &[u8], endpoint: &[u8]) -> Obligation {
         // Ids have no line feeds, so no two of these run into each other.
         let key = Sha256::new().chain_update(credential).chain_update("\n").chain_update(endpoint).chain_update("\n");
         let key = key.chain_update(self.signature.as_bytes()).finalize().into();
@@ -122,7 +122,7 @@ pub(crate) fn present<'a, 'p>(
         }
         return Ok(());
     }
-    only_one(presented, accept, Some(Cow::Borrowed(key)))?;
+    only_one(presented, accept, Cow::Borrowed(key))?;
     presented.iter_mut().for_each(|presented| presented.is_presigned = in_url);
     Ok(())
 }
@@ -177,8 +177,8 @@ impl<'d> SignatureCheck<'d> {
             pending: self.pending(&claim, &profile, request),
             has_nonce: claim.fields.iter().any(|name| **name == *profile.nonce_header.as_bytes()),
             place: match claim.presigned {
-                Some(_) => Strip::Presigned(profile.vendor_key),
-                None => Strip::Header(profile.auth_header),
+                Some(_) => PlaceOf::Presigned(profile.vendor_key.as_bytes()),
+                None => PlaceOf::Header(profile.auth_header.as_bytes()),
             },
             signature: Output::of(&claim.signature),
             until,
@@ -289,9 +289,9 @@ impl<'d> SignatureCheck<'d> {
             canonical.clear();
             string.clear();
             let written = Canonical {
-                method: request.method.as_bytes(),
-                path: request.path.wire.as_bytes(),
-                query: request.query().unwrap_or_default().as_bytes(),
+                method: request.method,
+                path: request.path.wire,
+                query: request.query().unwrap_or_default(),
                 without: without.as_deref(),
                 fields: &fields,
                 body,
@@ -359,7 +359,7 @@ impl<'a> Claim<'a> {
 
     /// Reads the parameters of a presigned URL.
     fn of_url(request: &Request<'a>, profile: &Profile<'_>) -> Result<Self, Reason> {
-        let query = request.query().unwrap_or_default().as_bytes();
+        let query = request.query().unwrap_or_default();
         let mut found: [Option<Cow<'a, [u8]>>; PRESIGNED.len()] = Default::default();
         for given in query.split(|byte| *byte == b'&') {
             let (name, value) = split(given, b'=').unwrap_or((given, &[]));
@@ -375,7 +375,7 @@ impl<'a> Claim<'a> {
         let (credential, fields) = (credential.ok_or(malformed)?, fields.ok_or(malformed)?);
         let expires = number(&expires.ok_or(malformed)?).ok_or(malformed)?;
         // Whoever may send the URL could send anything with it, so what is not covered by it is refused.
-        let is_fit = request.method == "GET" && request.is_bodiless() && *fields == *b"host";
+        let is_fit = request.method == b"GET" && request.is_bodiless() && *fields == *b"host";
         if !is_fit || expires == 0 || expires > u64::from(profile.presigned_expires_s) {
             return Err(Reason::SignaturePresigned);
         }
@@ -454,10 +454,10 @@ fn is_presigned_name(name: &[u8], profile: &Profile<'_>) -> bool {
 ///
 /// # Errors
 /// Where it has one in disguise: encoded, or in another case. Some servers would take it for the parameter, others not.
-pub(crate) fn is_presigned(query: &str, profile: &Profile<'_>) -> Result<bool, Reason> {
+pub(crate) fn is_presigned(query: &[u8], profile: &Profile<'_>) -> Result<bool, Reason> {
     let prefix = ["X-", profile.vendor_key, "-"].concat();
     let mut found = false;
-    for given in query.as_bytes().split(|byte| *byte == b'&') {
+    for given in query.split(|byte| *byte == b'&') {
         let (name, _) = split(given, b'=').unwrap_or((given, &[]));
         let is_near = name.contains(&b'%')
             || name.contains(&b'[')

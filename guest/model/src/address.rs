@@ -1,7 +1,7 @@
 //! Address ranges as people write them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -96,15 +96,24 @@ pub struct CidrError {
 #[must_use]
 pub fn as_bits(address: IpAddr) -> u128 {
     match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V4(v4) => MAPPED << 32 | u128::from(v4.to_bits()),
         IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 
+/// The upper bits of an IPv4-mapped address (RFC 4291 section 2.5.5.2).
+const MAPPED: u128 = 0xffff;
+
 /// The address of that key; IPv4-mapped ones come back as IPv4.
 #[must_use]
 pub fn from_bits(bits: u128) -> IpAddr {
-    Ipv6Addr::from_bits(bits).to_canonical()
+    if bits >> 32 == MAPPED {
+        // The lower 32 bits are all of it.
+        let [.., a, b, c, d] = bits.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    } else {
+        IpAddr::V6(Ipv6Addr::from_bits(bits))
+    }
 }
 
 #[cfg(test)]

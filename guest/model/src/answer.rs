@@ -1,9 +1,9 @@
-//! An answer: the verdict, and everything the host needs to act on it and to record it.
+//! What comes with a verdict: everything the host needs to act on it and to record it.
 
-use crate::facts::Facts;
-use crate::packed::{Reader, Unreadable, put_text};
+use crate::facts::{FIXED_BYTES, Facts, FactsOf, length};
+use crate::packed::{Reader, Texts, Unreadable, Writer};
 use crate::time::UnixTime;
-use crate::verdict::{Reason, Verdict};
+use crate::verdict::Reason;
 
 /// Inbound header fields whose names begin so are dropped from every request before an allow's own are set.
 pub const RESERVED_HEADER_PREFIX: &str = "x-portcullis-";
@@ -11,41 +11,41 @@ pub const RESERVED_HEADER_PREFIX: &str = "x-portcullis-";
 /// The most bytes of packed [`Details`] that a host accepts from the guest: a head's texts and their lengths.
 pub const MAX_DETAILS_BYTES: usize = 32 * 1024;
 
-/// The answer to one request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer<'a> {
-    /// May it pass?
-    pub verdict: Verdict,
-    /// What is known, to be done and to be recorded.
-    pub details: Details<'a>,
-}
+/// The most observed reasons, and the most obligations, that are packed.
+const MAX_LISTED: usize = u8::MAX as usize;
 
-/// What comes with a verdict.
+/// What comes with a verdict. As [`FactsOf`] it has bytes inside the gate, and elsewhere, as [`Details`], text.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Details<'a> {
+pub struct DetailsOf<T> {
     /// What was established.
-    pub facts: Facts<'a>,
+    pub facts: FactsOf<T>,
     /// The credential's place, which an allow strips from the forwarded request.
-    pub strip: Option<Place<'a>>,
+    pub strip: Option<PlaceOf<T>>,
     /// What would have been a denial where a check is observed but not enforced.
     pub observed: Vec<Reason>,
     /// What the host must do before an allow counts.
     pub obligations: Vec<Obligation>,
     /// The value of `WWW-Authenticate` for a denial with status 401, and for one with status 403 where an access token lacks
     /// a scope (RFC 6750 section 3.1); else empty.
-    pub challenge: &'a str,
+    pub challenge: T,
 }
+
+/// What comes with a verdict, as text.
+pub type Details<'a> = DetailsOf<&'a str>;
 
 /// Where a credential stands in a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place<'a> {
+pub enum PlaceOf<T> {
     /// The header field of that name.
-    Header(&'a str),
+    Header(T),
     /// The query parameter of that name.
-    Parameter(&'a str),
+    Parameter(T),
     /// The query parameters of a presigned URL: of the vendor key `Antavo` those that begin with `X-Antavo-`.
-    Presigned(&'a str),
+    Presigned(T),
 }
+
+/// Where a credential stands in a request, as text.
+pub type Place<'a> = PlaceOf<&'a str>;
 
 impl Place<'_> {
     /// The target without every query parameter that stands in this place; the others stay byte for byte. Nothing where the
@@ -85,13 +85,57 @@ pub enum Obligation {
     },
 }
 
-impl<'a> Details<'a> {
+impl<T: Copy + Default> DetailsOf<T> {
     /// Details of which only the facts are known.
     #[must_use]
-    pub fn of(facts: Facts<'a>) -> Self {
-        Details { facts, strip: None, observed: Vec::new(), obligations: Vec::new(), challenge: "" }
+    pub fn of(facts: FactsOf<T>) -> Self {
+        DetailsOf { facts, strip: None, observed: Vec::new(), obligations: Vec::new(), challenge: T::default() }
     }
+}
 
+impl<T: AsRef<[u8]> + Copy + Default> DetailsOf<T> {
+    /// Packs the details in place of what `out` holds. Layout, little-endian: the facts but for their texts; the place (u8 0 none, 1
+    /// header, 2 parameter, 3 presigned); u8 number of observed reasons; u8 number of obligations; the lengths as u16 of the
+    /// place's name and of the challenge; each observed reason, a u16; each obligation, key \[32\] and until u64; then the
+    /// texts: those of the facts, the place's name, the challenge.
+    ///
+    /// # Errors
+    /// Where a text is not UTF-8. `out` is then of no use.
+    #[inline(never)]
+    pub fn pack(&self, out: &mut Vec<u8>) -> Result<(), DetailsMalformed> {
+        let (place, name) = match &self.strip {
+            None => (0, &[][..]),
+            Some(PlaceOf::Header(name)) => (1, name.as_ref()),
+            Some(PlaceOf::Parameter(name)) => (2, name.as_ref()),
+            Some(PlaceOf::Presigned(vendor)) => (3, vendor.as_ref()),
+        };
+        let challenge = self.challenge.as_ref();
+        let observed = self.observed.get(..MAX_LISTED).unwrap_or(&self.observed);
+        let obligations = self.obligations.get(..MAX_LISTED).unwrap_or(&self.obligations);
+        let of_facts = self.facts.texts();
+        let lists = observed.len() * 2 + obligations.len() * 40;
+        let texts = length(&of_facts) + name.len() + challenge.len();
+        let mut writer = Writer::new(out, FIXED_BYTES + 7 + lists + texts);
+        self.facts.fixed(&of_facts, &mut writer);
+        let counts = [observed.len(), obligations.len()].map(|count| u8::try_from(count).unwrap_or(u8::MAX));
+        let [observed_count, obligation_count] = counts;
+        writer.put(&[place, observed_count, obligation_count]);
+        writer.lengths(&[name, challenge]);
+        for reason in observed {
+            writer.put(&reason.number().to_le_bytes());
+        }
+        for Obligation::Once { key, until } in obligations {
+            writer.put(key);
+            writer.put(&until.as_secs().to_le_bytes());
+        }
+        let [method, host, path, service, endpoint, application, tenant, id, token, scope, audience] = of_facts;
+        let texts =
+            [method, host, path, service, endpoint, application, tenant, id, token, scope, audience, name, challenge];
+        writer.texts(&texts).map_err(|Unreadable| DetailsMalformed)
+    }
+}
+
+impl<'a> Details<'a> {
     /// The header fields that an allow sets on the forwarded request, after every field that begins with
     /// [`RESERVED_HEADER_PREFIX`] has been dropped: the tenant, the credential's id and kind, the endpoint.
     pub fn headers_to_set(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
@@ -108,33 +152,6 @@ impl<'a> Details<'a> {
         .filter(|(_, value)| !value.is_empty())
     }
 
-    /// Packs the details. Layout, little-endian: the facts; the place (u8 0 none, 1 header, 2 parameter, 3 presigned, then its name);
-    /// u8 number of observed reasons, each a u16; u8 number of obligations, each key \[32\] and until u64; the challenge.
-    /// Texts stand behind u16 lengths.
-    pub fn pack(&self, out: &mut Vec<u8>) {
-        self.facts.pack(out);
-        let (place, name) = match self.strip {
-            None => (0, ""),
-            Some(Place::Header(name)) => (1, name),
-            Some(Place::Parameter(name)) => (2, name),
-            Some(Place::Presigned(vendor)) => (3, vendor),
-        };
-        out.push(place);
-        put_text(out, name);
-        let observed = self.observed.iter().take(usize::from(u8::MAX));
-        out.push(u8::try_from(observed.len()).unwrap_or(u8::MAX));
-        for reason in observed {
-            out.extend_from_slice(&reason.number().to_le_bytes());
-        }
-        let obligations = self.obligations.iter().take(usize::from(u8::MAX));
-        out.push(u8::try_from(obligations.len()).unwrap_or(u8::MAX));
-        for Obligation::Once { key, until } in obligations {
-            out.extend_from_slice(key);
-            out.extend_from_slice(&until.as_secs().to_le_bytes());
-        }
-        put_text(out, self.challenge);
-    }
-
     /// Reads packed details.
     ///
     /// # Errors
@@ -148,27 +165,30 @@ impl<'a> Details<'a> {
 
     fn read(bytes: &'a [u8]) -> Result<Self, Unreadable> {
         let mut reader = Reader::new(bytes);
-        let facts = Facts::read(&mut reader)?;
-        let (place, name) = (reader.u8()?, reader.text()?);
-        let strip = match place {
-            0 => None,
-            1 => Some(Place::Header(name)),
-            2 => Some(Place::Parameter(name)),
-            3 => Some(Place::Presigned(name)),
-            _ => return Err(Unreadable),
-        };
-        let observed = (0..reader.u8()?)
+        let (facts, lengths) = Facts::read(&mut reader)?;
+        let [place, observed, obligations] = reader.array()?;
+        let (name, challenge) = (reader.u16()?, reader.u16()?);
+        let observed = (0..observed)
             .map(|_| reader.u16().and_then(|number| Reason::from_number(number).ok_or(Unreadable)))
             .collect::<Result<_, _>>()?;
-        let obligations = (0..reader.u8()?)
+        let obligations = (0..obligations)
             .map(|_| {
                 let key = reader.array()?;
                 let until = UnixTime::from_secs(reader.u64()?).ok_or(Unreadable)?;
                 Ok(Obligation::Once { key, until })
             })
             .collect::<Result<_, _>>()?;
-        let challenge = reader.text()?;
-        reader.end()?;
+        let mut texts = Texts::read(reader)?;
+        let facts = facts.with(lengths, &mut texts)?;
+        let (name, challenge) = (texts.next(name)?, texts.next(challenge)?);
+        texts.end()?;
+        let strip = match place {
+            0 if name.is_empty() => None,
+            1 => Some(Place::Header(name)),
+            2 => Some(Place::Parameter(name)),
+            3 => Some(Place::Presigned(name)),
+            _ => return Err(Unreadable),
+        };
         Ok(Details { facts, strip, observed, obligations, challenge })
     }
 }
@@ -206,7 +226,7 @@ mod tests {
     fn details_survive_packing_and_no_cut_does() {
         let details = details();
         let mut bytes = Vec::new();
-        details.pack(&mut bytes);
+        details.pack(&mut bytes).unwrap();
         assert_eq!(Details::unpack(&bytes), Ok(details));
         for end in 0..bytes.len() {
             assert_eq!(Details::unpack(&bytes[..end]), Err(DetailsMalformed));

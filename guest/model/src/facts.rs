@@ -3,22 +3,27 @@
 //! Facts hold stable ids, never ordinals of one policy, and never a secret or its digest. So they can be logged, and a
 //! candidate policy can be judged over them later.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::credential::Kind;
 use crate::id::Revision;
-use crate::packed::{Reader, Unreadable, put_text};
+use crate::packed::{Reader, Texts, Unreadable, Writer};
 use crate::time::UnixTime;
 
-/// The bit of the packed proof that says that the texts of a token follow.
+/// The bit of the packed proof that says that there is a token.
 const WITH_TOKEN: u8 = 0x80;
+/// How many texts facts have.
+pub(crate) const TEXTS: usize = 11;
+/// Packed facts without their texts, but with the lengths of these.
+pub(crate) const FIXED_BYTES: usize = 38 + 2 * TEXTS;
 
 /// What is known of a request once it has been authenticated, or of one that was refused before.
 ///
 /// Fields are empty or `None` where the request was denied before they were known. Texts borrow from the request, from
-/// the policy, or from the packed answer they were read from.
+/// the policy, or from the packed answer they were read from. Inside the gate they are bytes, which are found to be UTF-8 when
+/// they are packed, all at once; elsewhere [`Facts`] has them as text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Facts<'a> {
+pub struct FactsOf<T> {
     /// The revision that decided.
     pub revision: Revision,
     /// The time that was given.
@@ -26,45 +31,52 @@ pub struct Facts<'a> {
     /// The client's address, after trusted proxies were taken into account.
     pub client: IpAddr,
     /// The method.
-    pub method: &'a str,
+    pub method: T,
     /// The host, lower case, without a port.
-    pub host: &'a str,
+    pub host: T,
     /// The path as received, without the query.
-    pub path: &'a str,
+    pub path: T,
     /// The service that was matched.
-    pub service: &'a str,
+    pub service: T,
     /// The endpoint that was matched, as `service/endpoint`.
-    pub endpoint: &'a str,
+    pub endpoint: T,
     /// The application named by the path.
-    pub application: &'a str,
+    pub application: T,
     /// The tenant of the proven credential.
-    pub tenant: &'a str,
+    pub tenant: T,
     /// The proven credential, or nothing.
-    pub credential: Option<CredentialFacts<'a>>,
+    pub credential: Option<CredentialFactsOf<T>>,
     /// Whether a signature came with the request, and held.
     pub signature: SignatureState,
     /// What the host's replay cache said.
     pub replay: Option<ReplayAnswer>,
     /// The access token that proved the credential.
-    pub token: Option<TokenFacts<'a>>,
+    pub token: Option<TokenFactsOf<T>>,
 }
+
+/// What is known of a request, as text.
+pub type Facts<'a> = FactsOf<&'a str>;
+/// What was used of an access token, as text.
+pub type TokenFacts<'a> = TokenFactsOf<&'a str>;
+/// The credential that was proven, as text.
+pub type CredentialFacts<'a> = CredentialFactsOf<&'a str>;
 
 /// What was used of an access token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TokenFacts<'a> {
+pub struct TokenFactsOf<T> {
     /// Its id (`jti`).
-    pub id: &'a str,
+    pub id: T,
     /// Its scopes, as they stand in the token: separated by spaces.
-    pub scope: &'a str,
+    pub scope: T,
     /// Its audiences, separated by spaces.
-    pub audience: &'a str,
+    pub audience: T,
 }
 
 /// The credential that was proven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CredentialFacts<'a> {
+pub struct CredentialFactsOf<T> {
     /// Its internal id, which is safe to log.
-    pub id: &'a str,
+    pub id: T,
     /// Its kind.
     pub kind: Kind,
     /// How it was proven.
@@ -134,21 +146,21 @@ impl SignatureState {
     }
 }
 
-impl<'a> Facts<'a> {
+impl<T: Copy + Default> FactsOf<T> {
     /// Facts of a request of which nothing is known but when and from where.
     #[must_use]
     pub fn unknown(revision: Revision, now: UnixTime, client: IpAddr) -> Self {
-        Facts {
+        FactsOf {
             revision,
             now,
             client,
-            method: "",
-            host: "",
-            path: "",
-            service: "",
-            endpoint: "",
-            application: "",
-            tenant: "",
+            method: T::default(),
+            host: T::default(),
+            path: T::default(),
+            service: T::default(),
+            endpoint: T::default(),
+            application: T::default(),
+            tenant: T::default(),
             credential: None,
             signature: SignatureState::Absent,
             replay: None,
@@ -156,16 +168,71 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Packs the facts. Layout, little-endian: revision u64, now u64, client \[16\], then one byte each for kind (0: no
-    /// credential), proof, signature and replay, secret version u16, then the texts behind u16 lengths: method, host,
-    /// path, service, endpoint, application, tenant, credential id; and where the highest bit of the proof is set, the
-    /// token's id, scope and audience.
-    pub fn pack(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.revision.0.to_le_bytes());
-        out.extend_from_slice(&self.now.as_secs().to_le_bytes());
-        out.extend_from_slice(&crate::address::as_bits(self.client).to_be_bytes());
-        let (kind, proof, version, id) = match self.credential {
-            None => (0, 0, 0, ""),
+    /// The same facts with each text turned into something else.
+    #[must_use]
+    pub fn map<U: Copy + Default>(self, turn: impl Fn(T) -> U) -> FactsOf<U> {
+        FactsOf {
+            revision: self.revision,
+            now: self.now,
+            client: self.client,
+            method: turn(self.method),
+            host: turn(self.host),
+            path: turn(self.path),
+            service: turn(self.service),
+            endpoint: turn(self.endpoint),
+            application: turn(self.application),
+            tenant: turn(self.tenant),
+            credential: self.credential.map(|CredentialFactsOf { id, kind, proof, secret_version }| {
+                CredentialFactsOf { id: turn(id), kind, proof, secret_version }
+            }),
+            signature: self.signature,
+            replay: self.replay,
+            token: self.token.map(|token| token.map(&turn)),
+        }
+    }
+}
+
+impl<T: Copy> TokenFactsOf<T> {
+    /// The same with each text turned into something else.
+    #[must_use]
+    pub fn map<U>(self, turn: impl Fn(T) -> U) -> TokenFactsOf<U> {
+        TokenFactsOf { id: turn(self.id), scope: turn(self.scope), audience: turn(self.audience) }
+    }
+}
+
+impl<T: AsRef<[u8]> + Copy + Default> FactsOf<T> {
+    /// Packs the facts in place of what `out` holds. Layout, little-endian: revision u64, now u64, client \[16\], then one byte
+    /// each for kind (0: no credential), proof (the highest bit: there is a token), signature and replay, secret version u16,
+    /// then the lengths as u16 of the texts: method, host, path, service, endpoint, application, tenant, credential id, the
+    /// token's id, scope and audience; then the texts.
+    ///
+    /// # Errors
+    /// Where a text is not UTF-8. `out` is then of no use.
+    pub fn pack(&self, out: &mut Vec<u8>) -> Result<(), FactsMalformed> {
+        let texts = self.texts();
+        let mut writer = Writer::new(out, FIXED_BYTES + length(&texts));
+        self.fixed(&texts, &mut writer);
+        writer.texts(&texts).map_err(|Unreadable| FactsMalformed)
+    }
+
+    /// The texts in their order.
+    #[inline(always)]
+    pub(crate) fn texts(&self) -> [&[u8]; TEXTS] {
+        let id = self.credential.as_ref().map_or(&[][..], |credential| credential.id.as_ref());
+        let [token, scope, audience] = match &self.token {
+            Some(token) => [token.id.as_ref(), token.scope.as_ref(), token.audience.as_ref()],
+            None => [&[][..]; 3],
+        };
+        let [method, host, path] = [&self.method, &self.host, &self.path].map(T::as_ref);
+        let [service, endpoint, application] = [&self.service, &self.endpoint, &self.application].map(T::as_ref);
+        [method, host, path, service, endpoint, application, self.tenant.as_ref(), id, token, scope, audience]
+    }
+
+    /// What has a place of its own, and the lengths of the texts.
+    #[inline(always)]
+    pub(crate) fn fixed(&self, texts: &[&[u8]; TEXTS], writer: &mut Writer<'_>) {
+        let (kind, proof, version) = match self.credential {
+            None => (0, 0, 0),
             Some(credential) => {
                 let proof = match credential.proof {
                     Proof::Key => 1,
@@ -173,7 +240,7 @@ impl<'a> Facts<'a> {
                     Proof::Token => 3,
                     Proof::Client => 4,
                 };
-                (credential.kind.code(), proof, credential.secret_version, credential.id)
+                (credential.kind.code(), proof, credential.secret_version)
             }
         };
         let signature = match self.signature {
@@ -188,47 +255,44 @@ impl<'a> Facts<'a> {
             Some(ReplayAnswer::Seen) => 2,
         };
         let proof = if self.token.is_some() { proof | WITH_TOKEN } else { proof };
-        out.extend_from_slice(&[kind, proof, signature, replay]);
-        out.extend_from_slice(&version.to_le_bytes());
-        for text in [self.method, self.host, self.path, self.service, self.endpoint, self.application, self.tenant, id]
-        {
-            put_text(out, text);
-        }
-        if let Some(token) = self.token {
-            for text in [token.id, token.scope, token.audience] {
-                put_text(out, text);
-            }
-        }
+        writer.put(&self.revision.0.to_le_bytes());
+        writer.put(&self.now.as_secs().to_le_bytes());
+        writer.put(&crate::address::as_bits(self.client).to_be_bytes());
+        writer.put(&[kind, proof, signature, replay]);
+        writer.put(&version.to_le_bytes());
+        writer.lengths(texts);
     }
+}
 
+/// The length of texts together.
+#[inline(always)]
+pub(crate) fn length(texts: &[&[u8]]) -> usize {
+    texts.iter().map(|text| text.len()).sum()
+}
+
+impl<'a> Facts<'a> {
     /// Reads packed facts.
     ///
     /// # Errors
     /// Where `bytes` are not exactly packed facts.
     pub fn unpack(bytes: &'a [u8]) -> Result<Self, FactsMalformed> {
-        let mut reader = Reader::new(bytes);
-        Self::read(&mut reader).and_then(|facts| reader.end().map(|()| facts)).map_err(|Unreadable| FactsMalformed)
+        let read = || {
+            let mut reader = Reader::new(bytes);
+            let (facts, lengths) = Self::read(&mut reader)?;
+            let mut texts = Texts::read(reader)?;
+            let facts = facts.with(lengths, &mut texts)?;
+            texts.end().map(|()| facts)
+        };
+        read().map_err(|Unreadable| FactsMalformed)
     }
 
-    pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, Unreadable> {
+    /// What has a place of its own, and the lengths of the texts.
+    pub(crate) fn read(reader: &mut Reader<'a>) -> Result<(Self, [u16; TEXTS]), Unreadable> {
         let revision = Revision(reader.u64()?);
         let now = UnixTime::from_secs(reader.u64()?).ok_or(Unreadable)?;
-        let client = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
+        let client = crate::address::from_bits(u128::from_be_bytes(reader.array()?));
         let [kind, proof, signature, replay] = reader.array()?;
         let secret_version = reader.u16()?;
-        let method = reader.text()?;
-        let host = reader.text()?;
-        let path = reader.text()?;
-        let service = reader.text()?;
-        let endpoint = reader.text()?;
-        let application = reader.text()?;
-        let tenant = reader.text()?;
-        let id = reader.text()?;
-        let token = if proof & WITH_TOKEN == 0 {
-            None
-        } else {
-            Some(TokenFacts { id: reader.text()?, scope: reader.text()?, audience: reader.text()? })
-        };
         let credential = if kind == 0 {
             None
         } else {
@@ -239,7 +303,8 @@ impl<'a> Facts<'a> {
                 4 => Proof::Client,
                 _ => return Err(Unreadable),
             };
-            Some(CredentialFacts { id, kind: Kind::from_code(kind).ok_or(Unreadable)?, proof, secret_version })
+            let kind = Kind::from_code(kind).ok_or(Unreadable)?;
+            Some(CredentialFacts { id: "", kind, proof, secret_version })
         };
         let signature = match signature {
             0 => SignatureState::Absent,
@@ -254,22 +319,31 @@ impl<'a> Facts<'a> {
             2 => Some(ReplayAnswer::Seen),
             _ => return Err(Unreadable),
         };
-        Ok(Facts {
-            revision,
-            now,
-            client,
-            method,
-            host,
-            path,
-            service,
-            endpoint,
-            application,
-            tenant,
-            credential,
-            signature,
-            replay,
-            token,
-        })
+        let token = (proof & WITH_TOKEN != 0).then_some(TokenFacts { id: "", scope: "", audience: "" });
+        let mut lengths = [0; TEXTS];
+        for length in &mut lengths {
+            *length = reader.u16()?;
+        }
+        let facts = Facts { credential, signature, replay, token, ..Facts::unknown(revision, now, client) };
+        Ok((facts, lengths))
+    }
+
+    /// The facts with their texts.
+    pub(crate) fn with(self, lengths: [u16; TEXTS], texts: &mut Texts<'a>) -> Result<Self, Unreadable> {
+        let mut all = [""; TEXTS];
+        for (text, length) in all.iter_mut().zip(lengths) {
+            *text = texts.next(length)?;
+        }
+        let [method, host, path, service, endpoint, application, tenant, id, token, scope, audience] = all;
+        // A text of what is not there.
+        if (self.credential.is_none() && !id.is_empty())
+            || (self.token.is_none() && !(token.is_empty() && scope.is_empty() && audience.is_empty()))
+        {
+            return Err(Unreadable);
+        }
+        let credential = self.credential.map(|credential| CredentialFacts { id, ..credential });
+        let token = self.token.map(|_| TokenFacts { id: token, scope, audience });
+        Ok(Facts { method, host, path, service, endpoint, application, tenant, credential, token, ..self })
     }
 }
 
@@ -297,7 +371,7 @@ mod tests {
             ..Facts::unknown(Revision(7), UnixTime::from_secs(1_700_000_000).unwrap(), "192.0.2.1".parse().unwrap())
         };
         let mut bytes = Vec::new();
-        facts.pack(&mut bytes);
+        facts.pack(&mut bytes).unwrap();
         assert_eq!(Facts::unpack(&bytes), Ok(facts));
         for end in 0..bytes.len() {
             assert_eq!(Facts::unpack(&bytes[..end]), Err(FactsMalformed));

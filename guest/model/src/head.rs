@@ -19,7 +19,7 @@
 //!
 //! Names stand together and values stand together so that either can be checked in one sweep.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::packed::{Reader, Unreadable};
 
@@ -171,7 +171,7 @@ impl<'a> Packed<'a> {
     ///
     /// # Errors
     /// [`HeadFault::TooLarge`] where a limit is exceeded, [`HeadFault::Malformed`] where the buffer is not a packed head.
-    #[inline(always)]
+    #[inline(never)]
     pub fn open(bytes: &'a [u8]) -> Result<Self, HeadFault> {
         if bytes.len() > MAX_HEAD_BYTES {
             return Err(HeadFault::TooLarge(HeadTooLarge::Bytes));
@@ -194,7 +194,7 @@ impl<'a> Packed<'a> {
             return Err(Unreadable);
         }
         let count = usize::from(reader.u16()?);
-        let peer = Ipv6Addr::from(reader.array::<16>()?).to_canonical();
+        let peer = crate::address::from_bits(u128::from_be_bytes(reader.array()?));
         let method = usize::from(reader.u16()?);
         let authority = usize::from(reader.u16()?);
         let target = usize::from(reader.u16()?);
@@ -204,10 +204,12 @@ impl<'a> Packed<'a> {
         if !rest.is_empty() {
             return Err(Unreadable);
         }
-        let (sum_of_names, sum_of_values) = lengths.iter().fold((0, 0), |(names, values), [a, b, c, d]| {
-            (names + usize::from(u16::from_le_bytes([*a, *b])), values + usize::from(u16::from_le_bytes([*c, *d])))
+        // At most 65,535 fields of at most 65,535 bytes: the sums fit.
+        let (sum_of_names, sum_of_values) = lengths.iter().fold((0, 0), |(names, values), quad| {
+            let both = u32::from_le_bytes(*quad);
+            (names + (both & 0xffff), values + (both >> 16))
         });
-        if sum_of_names != names || sum_of_values != values {
+        if sum_of_names as usize != names || sum_of_values as usize != values {
             return Err(Unreadable);
         }
         let method = reader.bytes(method)?;
@@ -233,14 +235,34 @@ impl<'a> Packed<'a> {
     /// The header fields in order of arrival, name and value.
     #[must_use]
     pub fn headers(&self) -> Headers<'a> {
-        Headers { lengths: self.lengths.iter(), names: self.names, values: self.values }
+        self.headers_of(u64::MAX)
     }
+
+    /// The header fields whose names have one of these lengths, in order of arrival.
+    #[inline]
+    #[must_use]
+    pub fn headers_of(&self, lengths: u64) -> Headers<'a> {
+        Headers { wanted: lengths, lengths: self.lengths, names: self.names, values: self.values }
+    }
+}
+
+/// The bit that stands for a name's length; the last one for all that are longer.
+#[inline]
+#[must_use]
+pub fn length_bit(name: &[u8]) -> u64 {
+    bit(name.len())
+}
+
+#[inline(always)]
+fn bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 /// The header fields of a [`Packed`] head.
 #[derive(Clone)]
 pub struct Headers<'a> {
-    lengths: std::slice::Iter<'a, [u8; 4]>,
+    wanted: u64,
+    lengths: &'a [[u8; 4]],
     names: &'a [u8],
     values: &'a [u8],
 }
@@ -248,15 +270,27 @@ pub struct Headers<'a> {
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        let [a, b, c, d] = self.lengths.next()?;
-        // The sums were checked when the head was opened, so both splits succeed.
-        let (name, names) = self.names.split_at_checked(usize::from(u16::from_le_bytes([*a, *b])))?;
-        let (value, values) = self.values.split_at_checked(usize::from(u16::from_le_bytes([*c, *d])))?;
-        self.names = names;
-        self.values = values;
-        Some((name, value))
+        // Where this field's texts begin, behind those that are passed over.
+        let (mut name, mut value) = (0, 0);
+        let mut lengths = self.lengths.iter();
+        for quad in lengths.by_ref() {
+            let both = u32::from_le_bytes(*quad);
+            let (of_name, of_value) = ((both & 0xffff) as usize, (both >> 16) as usize);
+            if self.wanted & bit(of_name) != 0 {
+                // The sums were checked when the head was opened, so both are there.
+                let (names, values) = (self.names.get(name..)?, self.values.get(value..)?);
+                let found = (names.split_at_checked(of_name)?, values.split_at_checked(of_value)?);
+                let ((name, names), (value, values)) = found;
+                *self = Headers { wanted: self.wanted, lengths: lengths.as_slice(), names, values };
+                return Some((name, value));
+            }
+            name += of_name;
+            value += of_value;
+        }
+        self.lengths = &[];
+        None
     }
 }
 

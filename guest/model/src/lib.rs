@@ -35,6 +35,7 @@ pub mod policy;
 pub mod problem;
 pub mod signing;
 pub mod source;
+pub mod sweep;
 pub mod time;
 pub mod verdict;
 

@@ -43,7 +43,16 @@ impl Method {
     /// The method of that exact, case-sensitive name.
     #[must_use]
     pub fn from_name(name: &[u8]) -> Option<Method> {
-        Method::ALL.into_iter().find(|method| method.as_str().as_bytes() == name)
+        match name {
+            b"GET" => Some(Method::Get),
+            b"HEAD" => Some(Method::Head),
+            b"POST" => Some(Method::Post),
+            b"PUT" => Some(Method::Put),
+            b"PATCH" => Some(Method::Patch),
+            b"DELETE" => Some(Method::Delete),
+            b"OPTIONS" => Some(Method::Options),
+            _ => None,
+        }
     }
 }
 

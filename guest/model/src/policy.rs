@@ -32,7 +32,7 @@ pub use format::{LoadError, MAX_POLICY_BYTES};
 pub use inspect::{Compiled, Contents, Tally};
 pub use layers::{ClientVersions, Counts, Policy};
 pub use overlay::{MAX_OVERLAY_BYTES, MAX_OVERLAY_LAYERS};
-pub use paths::{MAX_SEGMENTS, Target};
+pub use paths::{MAX_SEGMENTS, Segments, Target};
 pub use prepare::PreparedDelta;
 pub use proof::{Profile, TokenKey, TokenKeyBytes};
 pub use ranges::Ranges;

@@ -96,7 +96,7 @@ fn judged_facts_are_explained_as_they_are_judged() {
     let engine = engine(&config(1));
     let facts = |engine: &Engine| {
         let mut facts = Vec::new();
-        engine.decide(Request::new(&head(), now())).unwrap().details().facts.pack(&mut facts);
+        engine.decide(Request::new(&head(), now())).unwrap().details().facts.pack(&mut facts).unwrap();
         facts
     };
     let facts = facts(&engine);
@@ -286,7 +286,7 @@ fn recorded_facts_are_judged_by_the_policy_of_now() {
     let engine = engine(&config(1));
     let allowed = engine.decide(Request::new(&head(), now())).unwrap();
     let mut facts = Vec::new();
-    allowed.details().facts.pack(&mut facts);
+    allowed.details().facts.pack(&mut facts).unwrap();
     assert_eq!(engine.judge(&facts, now()).unwrap().verdict(), Verdict::Allow);
     engine.apply(&set_state(1, CredentialState::Revoked)).unwrap();
     let judged = engine.judge(&facts, now()).unwrap();

@@ -312,8 +312,8 @@ impl Api {
     fn may_get(&self, Proven(packed): &Proven, path: &str) -> bool {
         let Ok(facts) = Facts::unpack(packed) else { return false };
         let mut other = Vec::with_capacity(packed.len() + path.len());
-        Facts { method: "GET", path, ..facts }.pack(&mut other);
-        enforce(self.engine.judge(&other, self.control.now())).is_ok()
+        Facts { method: "GET", path, ..facts }.pack(&mut other).is_ok()
+            && enforce(self.engine.judge(&other, self.control.now())).is_ok()
     }
 
     /// Gives an order in the caller's name.

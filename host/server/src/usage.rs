@@ -120,7 +120,7 @@ mod tests {
         let credential = CredentialFacts { id: "key", kind: Kind::Tenant, proof: Proof::Key, secret_version: version };
         let facts = Facts::unknown(Revision(1), now, client.parse().unwrap());
         let mut details = Vec::new();
-        Details::of(Facts { tenant: "acme", credential: Some(credential), ..facts }).pack(&mut details);
+        Details::of(Facts { tenant: "acme", credential: Some(credential), ..facts }).pack(&mut details).unwrap();
         DecisionRecord { id: at, reason, details: details.into() }
     }
 

@@ -36,9 +36,10 @@ impl Permit {
     }
 
     /// The facts alone, for judging them again later.
+    #[expect(clippy::expect_used, reason = "what was unpacked is text")]
     pub fn facts(&self) -> Vec<u8> {
         let mut facts = Vec::with_capacity(self.decision.packed().len());
-        self.details().facts.pack(&mut facts);
+        self.details().facts.pack(&mut facts).expect("facts that are text can be packed");
         facts
     }
 }

@@ -7,7 +7,7 @@
 //! ```text
 //! 0    [8]      "PTCLPOL\n"
 //! 8    u64      XXH3-64 of everything from offset 16
-//! 16   u32      format, 2
+//! 16   u32      format, 3
 //! 20   u32      0 base, 1 delta
 //! 24   u64      revision that it applies to (a base: its own)
 //! 32   u64      revision
@@ -49,7 +49,7 @@ use crate::id::Revision;
 pub const MAX_POLICY_BYTES: usize = 2 << 30;
 
 pub(crate) const MAGIC: [u8; 8] = *b"PTCLPOL\n";
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// Where the header's table of sections begins.
 const SECTIONS_AT: usize = 72;
 pub(crate) const HEADER_BYTES: usize = SECTIONS_AT + 8 * SECTIONS;

@@ -13,12 +13,13 @@ use super::Unreadable;
 use super::format::{Fragment, FragmentKind, LoadError, Presence, Section, word};
 use super::index;
 use super::overlay::{Newest, Overlay};
-use super::paths::PathTable;
+use super::paths::{PathTable, Segments};
 use super::ranges::Ranges;
 use super::records::{Credential, Endpoint, Group, Here, MAX_SECRETS, Service, Symbol, Tenant, User};
 use crate::credential::SecretDigest;
 use crate::id::Revision;
 use crate::source::MAX_HOST_BYTES;
+use crate::sweep;
 
 /// Where a reference leads: the layer, the number there, and the record; nothing where it has been removed.
 type Followed<'p, const N: usize> = Option<(Here<'p>, u32, &'p [u8; N])>;
@@ -136,8 +137,8 @@ impl Policy {
     /// The service for a host and a path: the host itself before `*.suffix` with the longest suffix, and under a host the
     /// longest prefix of the path, segment by segment.
     ///
-    /// The host is lower case and without a port; the path decoded and without its first slash.
-    pub fn service(&self, host: &str, path: &str) -> Result<Option<Service<'_>>, Unreadable> {
+    /// The host is lower case and without a port.
+    pub fn service(&self, host: &[u8], path: &Segments<'_>) -> Result<Option<Service<'_>>, Unreadable> {
         if host.len() > MAX_HOST_BYTES {
             return Ok(None);
         }
@@ -146,23 +147,23 @@ impl Policy {
         }
         let mut rest = host;
         while self.overlay.wildcards
-            && let Some((_, suffix)) = rest.split_once('.')
+            && let Some(dot) = rest.iter().position(|byte| *byte == b'.')
         {
-            if let Some(service) = self.service_under(&format!("*.{suffix}"), path)? {
+            rest = rest.get(dot + 1..).unwrap_or_default();
+            if let Some(service) = self.service_under(&[b"*.", rest].concat(), path)? {
                 return Ok(Some(service));
             }
-            rest = suffix;
         }
         Ok(None)
     }
 
-    fn service_under(&self, pattern: &str, path: &str) -> Result<Option<Service<'_>>, Unreadable> {
+    fn service_under(&self, pattern: &[u8], path: &Segments<'_>) -> Result<Option<Service<'_>>, Unreadable> {
         let Some((here, table)) = self.route(pattern)? else { return Ok(None) };
         let Some(target) = table.find(path, |_| true)? else { return Ok(None) };
         Ok(here.follow(Symbol::Service, target.record)?.map(|(here, _, record)| Service { here, record }))
     }
 
-    fn route(&self, pattern: &str) -> Result<Option<(Here<'_>, PathTable<'_>)>, Unreadable> {
+    fn route(&self, pattern: &[u8]) -> Result<Option<(Here<'_>, PathTable<'_>)>, Unreadable> {
         match self.overlay.routes.get(pattern) {
             Some(Newest::Removed) => return Ok(None),
             Some(Newest::At { layer, number }) => return self.route_at(self.layer(*layer)?, *number).map(Some),
@@ -391,10 +392,10 @@ pub(super) fn find_credential(fragment: &Fragment, id: &str, version: Option<u16
 /// The number of the base's credential version with that digest.
 #[inline]
 pub(super) fn base_credential(base: &Fragment, digest: &[u8; 32]) -> Result<Option<u32>, Unreadable> {
-    for number in index::probe(base.section(Section::CredentialIndex)?, index::hash(base.keys, digest)) {
+    for number in index::probe(base.section(Section::CredentialIndex)?, index::digest_hash(base.keys, digest)) {
         let number = number?;
         let record: &[u8; 64] = base.record(Section::Credentials, number)?;
-        if record.first_chunk::<32>().is_some_and(|known| words(known).ct_eq(&words(digest)).into()) {
+        if record.first_chunk().is_some_and(|known| is_same(known, digest)) {
             return Ok(Some(number));
         }
     }
@@ -403,7 +404,7 @@ pub(super) fn base_credential(base: &Fragment, digest: &[u8; 32]) -> Result<Opti
 
 /// The number of the first version of the base's client of that id.
 fn base_client(base: &Fragment, id: &str) -> Result<Option<u32>, Unreadable> {
-    for number in index::probe(base.section(Section::CredentialIndex)?, index::hash(base.keys, id.as_bytes())) {
+    for number in index::probe(base.section(Section::CredentialIndex)?, index::text_hash(base.keys, id.as_bytes())) {
         let number = number?;
         let record: &[u8; 64] = base.record(Section::Credentials, number)?;
         if base.raw_text(word(record, 32)?)? == id.as_bytes() {
@@ -413,19 +414,19 @@ fn base_client(base: &Fragment, id: &str) -> Result<Option<u32>, Unreadable> {
     Ok(None)
 }
 
-/// A digest as four words: compared in constant time, they take a quarter of the steps of their bytes.
+/// Whether two digests are the same, in constant time: the differences of all words are gathered, and looked at once.
 #[inline]
-fn words(digest: &[u8; 32]) -> [u64; 4] {
-    let (words, _) = digest.as_chunks();
-    std::array::from_fn(|at| words.get(at).copied().map_or(0, u64::from_le_bytes))
+fn is_same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    let differences = index::words(a).into_iter().zip(index::words(b)).fold(0, |all, (a, b)| all | (a ^ b));
+    differences.ct_eq(&0).into()
 }
 
 /// The number of the base's route for that host pattern.
-pub(super) fn base_route(base: &Fragment, pattern: &str) -> Result<Option<u32>, Unreadable> {
-    for number in index::probe(base.section(Section::RouteIndex)?, index::hash(base.keys, pattern.as_bytes())) {
+pub(super) fn base_route(base: &Fragment, pattern: &[u8]) -> Result<Option<u32>, Unreadable> {
+    for number in index::probe(base.section(Section::RouteIndex)?, index::name_hash(base.keys, pattern, 0)) {
         let number = number?;
         let record: &[u8; 12] = base.record(Section::Routes, number)?;
-        if base.raw_text(word(record, 0)?)? == pattern.as_bytes() {
+        if sweep::same(base.raw_text(word(record, 0)?)?, pattern) {
             return Ok(Some(number));
         }
     }

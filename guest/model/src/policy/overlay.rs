@@ -42,7 +42,7 @@ pub(super) struct Overlay {
     pub(super) credentials: HashMap<[u8; 32], Newest, Keyed>,
     /// The layer that replaced a credential last. All versions of its secret are there, but some may have been removed.
     pub(super) credential_ids: HashMap<String, usize, Keyed>,
-    pub(super) routes: HashMap<String, Newest, Keyed>,
+    pub(super) routes: HashMap<Vec<u8>, Newest, Keyed>,
 }
 
 /// Hashing keyed by the installation's seed: the guest has no randomness of its own.
@@ -218,11 +218,11 @@ impl Installing<'_> {
         }
     }
 
-    fn routes(&mut self, fragment: &Fragment, base: &Fragment, hosts: Vec<String>) {
+    fn routes(&mut self, fragment: &Fragment, base: &Fragment, hosts: Vec<Vec<u8>>) {
         for (number, host) in (0..).zip(hosts) {
             let record = fragment.record::<8>(Section::Routes, number);
             let Ok(presence) = record.and_then(|record| word(record, 4)).and_then(Presence::of) else { continue };
-            self.overlay.wildcards |= host.starts_with("*.");
+            self.overlay.wildcards |= host.starts_with(b"*.");
             let newest = self.newest(presence, number).filter(|newest| {
                 // What the base does not hold needs no note of its removal.
                 matches!(newest, Newest::At { .. }) || !matches!(base_route(base, &host), Ok(None))

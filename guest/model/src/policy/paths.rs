@@ -1,32 +1,34 @@
 //! Path tables: from a path to the most specific of many paths, prefixes and templates, read in place.
 //!
-//! A trie of decoded segments. A node's literal children are found through one hash table for the whole trie, so the cost
-//! of a step does not grow with the number of paths. Where several entries match, the order is: segment by segment a
-//! literal before a `{parameter}`; at the end a whole path before a prefix; a longer prefix before a shorter.
+//! A trie of decoded segments. A node's literal children are compared one by one where they are few, else found through one
+//! hash table for the whole trie, so the cost of a step does not grow with the number of paths. Where several entries match,
+//! the order is: segment by segment a literal before a `{parameter}`; at the end a whole path before a prefix; a longer prefix
+//! before a shorter.
 //!
 //! ```text
 //! u32 number of nodes, u32 of edges, u32 of buckets, then
-//! per node    u32 parameter child or all ones, u32 targets of whole paths, u32 targets of prefixes
-//! per edge    u32 parent, u32 segment (text), u32 child
-//! per bucket  64 bytes, over the keyed hash of parent and segment
+//! per node    u32 parameter child or all ones, u32 targets of whole paths, u32 targets of prefixes, u32 first edge, u32 edges
+//! per edge    u32 segment (text), u32 child; the edges of a node stand side by side
+//! per bucket  64 bytes, over the keyed hash of parent and segment, for nodes with more than 4 edges
 //! target      u32 record, u8 methods, u8 position of the application's segment or 255, 2 bytes zero
 //! ```
 
 use std::collections::BTreeMap;
-
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Unreadable;
 use super::build::draft::Draft;
 use super::format::{Fragment, NONE, word};
 use super::index::{self, BUCKET_BYTES, IndexFull};
 use crate::method::{Method, Methods};
+use crate::sweep;
 
 /// The most segments of a path.
 pub const MAX_SEGMENTS: usize = 64;
 
-const NODE_BYTES: usize = 12;
-const EDGE_BYTES: usize = 12;
+const NODE_BYTES: usize = 20;
+const EDGE_BYTES: usize = 8;
+/// The most children of a node that are compared one by one.
+const FEW_EDGES: usize = 4;
 const TARGET_BYTES: usize = 8;
 /// The most targets of a pattern: no two of them share a method.
 const MAX_TARGETS: usize = Method::ALL.len();
@@ -39,6 +41,39 @@ pub(crate) struct PathTable<'p> {
     nodes: &'p [[u8; NODE_BYTES]],
     edges: &'p [[u8; EDGE_BYTES]],
     buckets: &'p [u8],
+}
+
+/// A decoded path without its first slash, and where its segments end. The root is the empty text.
+#[derive(Clone, Copy)]
+pub struct Segments<'a> {
+    path: &'a [u8],
+    /// Bit n: byte n is a slash. For the first bytes alone; those behind them are looked through.
+    slashes: u64,
+}
+
+impl<'a> Segments<'a> {
+    /// The segments of a path.
+    #[inline]
+    #[must_use]
+    pub fn of(path: &'a [u8]) -> Segments<'a> {
+        let [slashes] = sweep::masks(path, |lanes| [sweep::equal(lanes, b'/')]);
+        Segments { path, slashes }
+    }
+
+    /// The segment that begins at a place, and where the next begins, if there is one.
+    #[inline]
+    fn at(&self, start: usize) -> (&'a [u8], Option<usize>) {
+        let ahead = if start < sweep::BLOCK { self.slashes >> start } else { 0 };
+        let end = if ahead == 0 {
+            let looked_at = start.max(sweep::BLOCK);
+            let rest = self.path.get(looked_at..).unwrap_or_default();
+            rest.iter().position(|byte| *byte == b'/').map(|at| looked_at + at)
+        } else {
+            Some(start + ahead.trailing_zeros() as usize)
+        };
+        let segment = self.path.get(start..end.unwrap_or(self.path.len())).unwrap_or_default();
+        (segment, end.map(|end| end + 1))
+    }
 }
 
 /// What a path leads to.
@@ -64,56 +99,83 @@ impl<'p> PathTable<'p> {
     }
 
     /// The most specific target that `accept` takes. Targets are offered in order of their precedence.
-    ///
-    /// `path` is a decoded path without its first slash; the root is the empty text.
-    pub(crate) fn find(&self, path: &str, accept: impl FnMut(&Target) -> bool) -> Result<Option<Target>, Unreadable> {
-        let rest = (!path.is_empty()).then_some(path);
+    pub(crate) fn find(
+        &self,
+        path: &Segments<'_>,
+        accept: impl FnMut(&Target) -> bool,
+    ) -> Result<Option<Target>, Unreadable> {
+        let start = (!path.path.is_empty()).then_some(0);
         // INVARIANT (a-tree): every node has one parent, so a search comes to each node once at most. In a damaged table
         // nodes may be shared and the ways through it without number.
-        let mut search = Search { visits_left: self.nodes.len(), accept };
-        self.descend(0, rest, MAX_SEGMENTS, &mut search)
+        let mut search = Search { path, visits_left: self.nodes.len(), accept };
+        self.descend(0, start, MAX_SEGMENTS, &mut search)
     }
 
     fn descend(
         &self,
-        node: u32,
-        rest: Option<&str>,
-        depth: usize,
-        search: &mut Search<impl FnMut(&Target) -> bool>,
+        mut node: u32,
+        mut start: Option<usize>,
+        mut depth: usize,
+        search: &mut Search<'_, impl FnMut(&Target) -> bool>,
     ) -> Result<Option<Target>, Unreadable> {
-        let record = self.nodes.get(node as usize).ok_or(Unreadable)?;
-        search.visits_left = search.visits_left.checked_sub(1).ok_or(Unreadable)?;
-        if let Some(rest) = rest {
-            // A path with more segments than a table can hold goes no deeper: the trie ends here.
-            let Some(depth) = depth.checked_sub(1) else { return self.accepted(word(record, 8)?, search) };
-            let (segment, rest) = match rest.bytes().position(|b| b == b'/') {
-                Some(slash) => (rest.get(..slash).unwrap_or_default(), rest.get(slash + 1..)),
-                None => (rest, None),
+        loop {
+            let record = self.nodes.get(node as usize).ok_or(Unreadable)?;
+            search.visits_left = search.visits_left.checked_sub(1).ok_or(Unreadable)?;
+            let prefixes = word(record, 8)?;
+            let Some(at) = start else {
+                let whole = self.accepted(word(record, 4)?, search)?;
+                return if whole.is_some() { Ok(whole) } else { self.accepted(prefixes, search) };
             };
-            if let Some(child) = self.literal(node, segment)?
-                && let Some(found) = self.descend(child, rest, depth, search)?
-            {
-                return Ok(Some(found));
-            }
-            let parameter = word(record, 0)?;
+            // A path with more segments than a table can hold goes no deeper: the trie ends here.
+            let Some(deeper) = depth.checked_sub(1) else { return self.accepted(prefixes, search) };
+            let (segment, next) = search.path.at(at);
+            let literal = self.literal(node, record, segment)?;
             // An empty segment names nothing, so it fills no parameter.
-            if parameter != NONE
-                && !segment.is_empty()
-                && let Some(found) = self.descend(parameter, rest, depth, search)?
-            {
-                return Ok(Some(found));
+            let parameter = Some(word(record, 0)?).filter(|child| *child != NONE && !segment.is_empty());
+            let (first, second) = if literal.is_some() { (literal, parameter) } else { (parameter, None) };
+            let Some(first) = first else { return self.accepted(prefixes, search) };
+            if second.is_none() && prefixes == 0 {
+                // The only way on, and nothing to come back for.
+                (node, start, depth) = (first, next, deeper);
+                continue;
             }
-        } else if let Some(found) = self.accepted(word(record, 4)?, search)? {
-            return Ok(Some(found));
+            for child in [Some(first), second].into_iter().flatten() {
+                let found = self.descend(child, next, deeper, search)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            return self.accepted(prefixes, search);
         }
-        self.accepted(word(record, 8)?, search)
     }
 
-    fn literal(&self, node: u32, segment: &str) -> Result<Option<u32>, Unreadable> {
-        for number in index::probe(self.buckets, edge_hash(self.fragment.keys, node, segment)) {
-            let edge = self.edges.get(number? as usize).ok_or(Unreadable)?;
-            if word(edge, 0)? == node && self.fragment.raw_text(word(edge, 4)?)? == segment.as_bytes() {
-                return word(edge, 8).map(Some);
+    #[inline]
+    fn literal(&self, node: u32, record: &[u8; NODE_BYTES], segment: &[u8]) -> Result<Option<u32>, Unreadable> {
+        let (first, count) = (word(record, 12)? as usize, word(record, 16)? as usize);
+        let edges = first.checked_add(count).and_then(|end| self.edges.get(first..end)).ok_or(Unreadable)?;
+        if count > FEW_EDGES {
+            return self.one_of_many(node, edges, first, segment);
+        }
+        for edge in edges {
+            if sweep::same(self.fragment.raw_text(word(edge, 0)?)?, segment) {
+                return word(edge, 4).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn one_of_many(
+        &self,
+        node: u32,
+        edges: &[[u8; EDGE_BYTES]],
+        first: usize,
+        segment: &[u8],
+    ) -> Result<Option<u32>, Unreadable> {
+        for number in index::probe(self.buckets, index::name_hash(self.fragment.keys, segment, node)) {
+            // What is found may be an edge of another node.
+            let Some(edge) = (number? as usize).checked_sub(first).and_then(|at| edges.get(at)) else { continue };
+            if sweep::same(self.fragment.raw_text(word(edge, 0)?)?, segment) {
+                return word(edge, 4).map(Some);
             }
         }
         Ok(None)
@@ -122,7 +184,7 @@ impl<'p> PathTable<'p> {
     fn accepted(
         &self,
         targets: u32,
-        search: &mut Search<impl FnMut(&Target) -> bool>,
+        search: &mut Search<'_, impl FnMut(&Target) -> bool>,
     ) -> Result<Option<Target>, Unreadable> {
         let targets = self.fragment.list::<TARGET_BYTES>(targets)?;
         if targets.len() > MAX_TARGETS {
@@ -133,7 +195,8 @@ impl<'p> PathTable<'p> {
 }
 
 /// One search through a table.
-struct Search<A> {
+struct Search<'a, A> {
+    path: &'a Segments<'a>,
     visits_left: usize,
     accept: A,
 }
@@ -151,12 +214,6 @@ impl Target {
         let [a, b, c, d] = self.record.to_le_bytes();
         [a, b, c, d, self.methods.bits(), self.application_segment.unwrap_or(NO_APPLICATION), 0, 0]
     }
-}
-
-/// A fast hash will do: whoever sends requests puts nothing into the table, and a search reads a bounded part of it.
-#[inline]
-fn edge_hash(keys: (u64, u64), node: u32, segment: &str) -> u64 {
-    xxh3_64_with_seed(segment.as_bytes(), keys.0 ^ (u64::from(node) << 32 | u64::from(node)))
 }
 
 /// A path table being made.
@@ -230,22 +287,34 @@ impl PathTableBuilder {
     /// Writes the table into the arena and gives its offset.
     pub(crate) fn write(&self, draft: &mut Draft) -> Result<u32, IndexFull> {
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        // For each node its edges: the first, and how many.
+        let mut of_node = vec![(0u32, 0u32); self.nodes.len()];
+        let mut edges = Vec::new();
+        for (number, ((parent, segment), child)) in (0..).zip(&self.edges) {
+            edges.extend_from_slice(&draft.text(segment).to_le_bytes());
+            edges.extend_from_slice(&child.to_le_bytes());
+            if let Some((first, edges)) = of_node.get_mut(*parent as usize) {
+                if *edges == 0 {
+                    *first = number;
+                }
+                *edges += 1;
+            }
+        }
         let mut nodes = Vec::new();
-        for node in &self.nodes {
+        for (node, (first, edges)) in self.nodes.iter().zip(&of_node) {
             nodes.extend_from_slice(&node.parameter.unwrap_or(NONE).to_le_bytes());
             for targets in [&node.whole, &node.prefix] {
                 nodes.extend_from_slice(&draft.list(targets.iter().map(Target::pack)).to_le_bytes());
             }
+            nodes.extend_from_slice(&first.to_le_bytes());
+            nodes.extend_from_slice(&edges.to_le_bytes());
         }
-        let mut edges = Vec::new();
-        let mut hashes = Vec::new();
-        for ((parent, segment), child) in &self.edges {
-            for number in [*parent, draft.text(segment), *child] {
-                edges.extend_from_slice(&number.to_le_bytes());
-            }
-            hashes.push(edge_hash(draft.keys, *parent, segment));
-        }
-        let buckets = index::build(&hashes)?;
+        let is_of_many =
+            |parent: u32| of_node.get(parent as usize).is_some_and(|(_, edges)| *edges as usize > FEW_EDGES);
+        let of_many = (0..).zip(self.edges.keys()).filter(|(_, (parent, _))| is_of_many(*parent));
+        let hashes = of_many
+            .map(|(number, (parent, segment))| (number, index::name_hash(draft.keys, segment.as_bytes(), *parent)));
+        let buckets = index::build(&hashes.collect::<Vec<_>>())?;
         let mut table = Vec::new();
         for number in [count(self.nodes.len()), count(self.edges.len()), count(buckets.len() / BUCKET_BYTES)] {
             table.extend_from_slice(&number.to_le_bytes());
@@ -355,7 +424,8 @@ mod tests {
     }
 
     fn find(table: &(Fragment, u32), path: &str) -> Option<u32> {
-        let target = PathTable::open(&table.0, table.1).unwrap().find(path, |_| true).unwrap();
+        let target =
+            PathTable::open(&table.0, table.1).unwrap().find(&Segments::of(path.as_bytes()), |_| true).unwrap();
         target.map(|target| target.record)
     }
 
@@ -408,10 +478,10 @@ mod tests {
         let (fragment, offset) = write(&table);
         let table = PathTable::open(&fragment, offset).unwrap();
         for (method, record, application_segment) in [(Method::Get, 0, Some(1)), (Method::Post, 1, None)] {
-            let found = table.find("x/a/y", |target| target.methods.contains(method)).unwrap().unwrap();
+            let found = table.find(&Segments::of(b"x/a/y"), |target| target.methods.contains(method)).unwrap().unwrap();
             assert_eq!((found.record, found.application_segment), (record, application_segment));
         }
-        assert_eq!(table.find("x/a/y", |target| target.methods.contains(Method::Put)), Ok(None));
+        assert_eq!(table.find(&Segments::of(b"x/a/y"), |target| target.methods.contains(Method::Put)), Ok(None));
     }
 
     #[test]
@@ -460,12 +530,18 @@ mod tests {
         table.edges = (0..64).map(|node| ((node, "a".to_owned()), node + 1)).collect();
         let (fragment, offset) = write(&table);
         let path = ["a"; 64].join("/");
-        assert_eq!(PathTable::open(&fragment, offset).unwrap().find(&path, |_| false), Err(Unreadable));
+        assert_eq!(
+            PathTable::open(&fragment, offset).unwrap().find(&Segments::of(path.as_bytes()), |_| false),
+            Err(Unreadable)
+        );
 
         table.nodes = vec![Node { parameter: Some(0), ..Node::default() }];
         table.edges = BTreeMap::from([((0, "a".to_owned()), 0)]);
         let (fragment, offset) = write(&table);
-        assert_eq!(PathTable::open(&fragment, offset).unwrap().find(&path, |_| false), Err(Unreadable));
+        assert_eq!(
+            PathTable::open(&fragment, offset).unwrap().find(&Segments::of(path.as_bytes()), |_| false),
+            Err(Unreadable)
+        );
     }
 
     #[test]
@@ -475,7 +551,7 @@ mod tests {
             let mut table = PathTableBuilder::new();
             table.nodes = vec![Node { whole: vec![target; count], ..Node::default() }];
             let (fragment, offset) = write(&table);
-            assert_eq!(PathTable::open(&fragment, offset).unwrap().find("", |_| false), found);
+            assert_eq!(PathTable::open(&fragment, offset).unwrap().find(&Segments::of(b""), |_| false), found);
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Names {
     /// The ids that the policy has not had before, and their slots.
     pub(super) new_ids: Vec<(Symbol, String, u32)>,
     /// The host pattern of each route.
-    pub(super) hosts: Vec<String>,
+    pub(super) hosts: Vec<Vec<u8>>,
     /// The id of each credential that is put.
     pub(super) credential_ids: Vec<String>,
 }
@@ -190,12 +190,12 @@ impl Names {
             let record: &[u8; 12] = fragment.record(Section::Routes, number).map_err(damaged)?;
             let host = word(record, 0).and_then(|host| fragment.text(host)).map_err(damaged)?;
             let presence = word(record, 4).and_then(Presence::of).map_err(damaged)?;
-            let is_after = self.hosts.last().is_none_or(|last| last.as_str() < host);
+            let is_after = self.hosts.last().is_none_or(|last| last.as_slice() < host.as_bytes());
             if !is_after || host.is_empty() || host.len() > MAX_PATTERN_BYTES || presence == Presence::Named {
                 return Err(LoadError::Damaged);
             }
             removals += usize::from(presence == Presence::Removed);
-            self.hosts.push(owned(host)?);
+            self.hosts.push(owned(host)?.into_bytes());
         }
         Ok(removals)
     }

@@ -3,7 +3,7 @@
 use super::Unreadable;
 use super::format::{NONE, Section, long, word};
 use super::layers::{Layer, Policy};
-use super::paths::{PathTable, Target};
+use super::paths::{PathTable, Segments, Target};
 use super::ranges::Ranges;
 use crate::credential::{Kind, SecretDigest};
 use crate::method::{Method, Methods};
@@ -56,7 +56,17 @@ pub(crate) struct Here<'p> {
 impl<'p> Here<'p> {
     /// An id, which is never empty: a damaged one must not pass for nobody's.
     fn id(self, record: &[u8], at: usize) -> Result<&'p str, Unreadable> {
-        self.text(record, at).and_then(|id| if id.is_empty() { Err(Unreadable) } else { Ok(id) })
+        str::from_utf8(self.raw_id(record, at)?).map_err(|_| Unreadable)
+    }
+
+    #[inline]
+    fn raw_id(self, record: &[u8], at: usize) -> Result<&'p [u8], Unreadable> {
+        self.raw_text(record, at).and_then(|id| if id.is_empty() { Err(Unreadable) } else { Ok(id) })
+    }
+
+    #[inline]
+    fn raw_text(self, record: &[u8], at: usize) -> Result<&'p [u8], Unreadable> {
+        self.layer.fragment.raw_text(word(record, at)?)
     }
 
     fn text(self, record: &[u8], at: usize) -> Result<&'p str, Unreadable> {
@@ -154,6 +164,12 @@ impl<'p> Service<'p> {
         self.here.id(self.record, 0)
     }
 
+    /// The same as its bytes, not yet known to be text.
+    #[inline]
+    pub fn raw_id(&self) -> Result<&'p [u8], Unreadable> {
+        self.here.raw_id(self.record, 0)
+    }
+
     /// Whether a proven credential of `tenant` may be used here at all: the service is shared, or pinned to that tenant.
     pub fn serves(&self, tenant: &Tenant<'_>) -> Result<bool, Unreadable> {
         let pinned = word(self.record, 8)?;
@@ -191,9 +207,11 @@ impl<'p> Service<'p> {
     }
 
     /// The most specific endpoint for a path that has this method, or what kept it from being found.
-    ///
-    /// `path` is decoded, without its first slash.
-    pub fn endpoint(&self, path: &str, method: Option<Method>) -> Result<Result<Matched<'p>, NoMatch>, Unreadable> {
+    pub fn endpoint(
+        &self,
+        path: &Segments<'_>,
+        method: Option<Method>,
+    ) -> Result<Result<Matched<'p>, NoMatch>, Unreadable> {
         let table = PathTable::open(&self.here.layer.fragment, word(self.record, 16)?)?;
         let mut path_known = false;
         let target = table.find(path, |target| {
@@ -242,6 +260,12 @@ impl<'p> Endpoint<'p> {
     /// Its name as `service/endpoint`.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
         self.here.id(self.record, 0)
+    }
+
+    /// The same as its bytes, not yet known to be text.
+    #[inline]
+    pub fn raw_id(&self) -> Result<&'p [u8], Unreadable> {
+        self.here.raw_id(self.record, 0)
     }
 
     /// Its display name.
@@ -313,6 +337,12 @@ impl<'p> Tenant<'p> {
     /// Its id.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
         self.here.id(self.record, 0)
+    }
+
+    /// The same as its bytes, not yet known to be text.
+    #[inline]
+    pub fn raw_id(&self) -> Result<&'p [u8], Unreadable> {
+        self.here.raw_id(self.record, 0)
     }
 
     /// Whether its credentials work at present.
@@ -507,12 +537,12 @@ pub struct ApplicationSet<'p> {
 
 impl ApplicationSet<'_> {
     /// Whether the application is in the set.
-    pub fn contains(&self, application: &str) -> Result<bool, Unreadable> {
+    pub fn contains(&self, application: &[u8]) -> Result<bool, Unreadable> {
         let mut unreadable = None;
         let found = self.list.binary_search_by(|entry| {
-            let text = self.here.text(entry, 0).unwrap_or_else(|error| {
+            let text = self.here.raw_text(entry, 0).unwrap_or_else(|error| {
                 unreadable = Some(error);
-                ""
+                &[]
             });
             text.cmp(application)
         });
@@ -524,6 +554,12 @@ impl<'p> Credential<'p> {
     /// Its internal id.
     pub fn id(&self) -> Result<&'p str, Unreadable> {
         self.here.id(self.record, 32)
+    }
+
+    /// The same as its bytes, not yet known to be text.
+    #[inline]
+    pub fn raw_id(&self) -> Result<&'p [u8], Unreadable> {
+        self.here.raw_id(self.record, 32)
     }
 
     /// Which version of its secret this is.

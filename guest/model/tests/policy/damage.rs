@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use portcullis_model::method::Method;
 use portcullis_model::policy::{
-    Creator, Endpoint, Grant, LoadError, Policy, Ranges, Service, Tenant, Unreadable, build, build_delta,
+    Creator, Endpoint, Grant, LoadError, Policy, Ranges, Segments, Service, Tenant, Unreadable, build, build_delta,
 };
 use portcullis_model::source::{Delta, Source};
 use proptest::prelude::*;
@@ -87,7 +87,7 @@ fn what_is_wrong_is_named() {
         Policy::open(with_right_checksum(bytes)).err()
     };
     assert_eq!(with(0, b'X'), Some(LoadError::NotAPolicy));
-    assert_eq!(with(16, 3), Some(LoadError::NewerFormat { found: 3 }));
+    assert_eq!(with(16, 4), Some(LoadError::NewerFormat { found: 4 }));
     assert_eq!(with(16, 1), Some(LoadError::Damaged));
     assert_eq!(with(20, 2), Some(LoadError::Damaged));
     assert_eq!(with(20, 1), Some(LoadError::WrongKind { expected: "base" }));
@@ -167,11 +167,12 @@ fn look_up_everything(policy: &Policy) -> Result<(), Unreadable> {
     let paths = ["", "v1/events", "v1/events/1", "v1/apps/web/x", "v1/private/a", "v1/a/b/c/d"];
     let hosts = [("shop.example", "v1/events"), ("a.b.shop.example", "v1/apps/web/y"), ("other.example", "v1/events")];
     for (host, path) in paths.into_iter().map(|path| ("api.example", path)).chain(hosts) {
-        match policy.service(host, path) {
+        let path = Segments::of(path.as_bytes());
+        match policy.service(host.as_bytes(), &path) {
             Ok(Some(service)) => {
                 note(service_reads(&service));
                 for method in [Some(Method::Get), None] {
-                    match service.endpoint(path, method) {
+                    match service.endpoint(&path, method) {
                         Ok(Ok(matched)) => endpoints.push(matched.endpoint),
                         Ok(Err(_)) => {}
                         Err(unreadable) => note(Err(unreadable)),
@@ -233,7 +234,7 @@ fn credential_reads(
                     let _ = (user.id()?, user.is_active()?, user.may_use(endpoint, Method::Get)?);
                 }
             }
-            let _ = applications.map(|set| set.contains("web")).transpose()?;
+            let _ = applications.map(|set| set.contains(b"web")).transpose()?;
         }
         Grant::Personal { user: Creator::Gone } => {}
         Grant::Personal { user: Creator::Present(user) } => {

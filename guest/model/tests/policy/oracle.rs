@@ -8,7 +8,7 @@ use portcullis_model::credential::Kind;
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::method::Method;
 use portcullis_model::policy::{
-    Creator, Credential as Compiled, Endpoint as CompiledEndpoint, Grant, NoMatch, Policy, Ranges,
+    Creator, Credential as Compiled, Endpoint as CompiledEndpoint, Grant, NoMatch, Policy, Ranges, Segments,
     SignatureMode as Compiles, build, build_delta,
 };
 use portcullis_model::source::{
@@ -92,7 +92,8 @@ pub(crate) fn check(policy: &Policy, source: &Source, paths: &[u8]) {
         HOSTS.into_iter().filter(|host| !host.contains('*')).chain(["b.api.example", "other.example", "example"])
     {
         for path in probe_paths(source, paths) {
-            let found = policy.service(host, &path).unwrap();
+            let split = Segments::of(path.as_bytes());
+            let found = policy.service(host.as_bytes(), &split).unwrap();
             let expected = service(source, host, &path);
             assert_eq!(
                 found.map(|found| found.id().unwrap()),
@@ -103,7 +104,7 @@ pub(crate) fn check(policy: &Policy, source: &Source, paths: &[u8]) {
             assert_eq!(found.pinned().unwrap(), expected.tenant.as_ref().map(Id::as_str));
             assert_eq!(found.accepts().unwrap().map(Result::unwrap).count(), expected.accept.len());
             for method in methods() {
-                let found = found.endpoint(&path, method).unwrap();
+                let found = found.endpoint(&split, method).unwrap();
                 match (endpoint(expected, &path, method), found) {
                     (Err(expected), Err(found)) => assert_eq!(found, expected),
                     (Ok((expected, pattern)), Ok(found)) => {
@@ -233,7 +234,7 @@ fn check_credential(
             assert_eq!(applications.is_none(), expected.applications.is_empty());
             for name in ["web", "b", "a", "", "webb", "zz"] {
                 let listed = expected.applications.iter().any(|application| application.as_str() == name);
-                assert_eq!(applications.is_some_and(|set| set.contains(name).unwrap()), listed);
+                assert_eq!(applications.is_some_and(|set| set.contains(name.as_bytes()).unwrap()), listed);
             }
         }
         (Grant::Session { user: Creator::Present(found), endpoints: set }, Kind::Session) => {

@@ -213,7 +213,7 @@ impl Traced {
         let facts = details.map(|details| details.facts).filter(|facts| facts.credential.is_some());
         let now = facts.and_then(|facts| {
             let mut packed = Vec::new();
-            facts.pack(&mut packed);
+            facts.pack(&mut packed).ok()?;
             api.engine.explain_judged(&packed, api.control.now()).ok().map(|explanation| Explained::of(&explanation))
         });
         let summary = match now.as_ref().map(Explained::in_short) {

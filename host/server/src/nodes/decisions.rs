@@ -118,7 +118,7 @@ mod tests {
         let now = UnixTime::from_secs(NOW_MS / 1000).unwrap();
         let facts = Facts { service, ..Facts::unknown(Revision(7), now, "192.0.2.1".parse().unwrap()) };
         let mut packed = Vec::new();
-        Details::of(facts).pack(&mut packed);
+        Details::of(facts).pack(&mut packed).unwrap();
         packed
     }
 

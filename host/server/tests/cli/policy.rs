@@ -75,7 +75,7 @@ fn inspect_shows_a_policy_and_a_delta_in_either_form() {
     let bytes = fs::metadata(&policy).unwrap().len();
     let said = run(["policy", "inspect", &policy]).done();
     let expected = format!(
-        "`{policy}`: compiled policy, format 2, checksum and bounds are right\n  revision    1\n  bytes       {bytes}\n  \
+        "`{policy}`: compiled policy, format 3, checksum and bounds are right\n  revision    1\n  bytes       {bytes}\n  \
          services    1\n  endpoints   4\n  hosts       1\n  tenants     2\n  groups      2\n  users       1\n  secrets     5\n"
     );
     assert_eq!(said, expected);
@@ -93,7 +93,7 @@ fn inspect_shows_a_policy_and_a_delta_in_either_form() {
     assert_eq!(run(["policy", "inspect", &policy, "--json"]).json(), expected);
 
     let said = run(["policy", "inspect", &delta]).done();
-    assert!(said.contains("compiled delta, format 2"), "{said}");
+    assert!(said.contains("compiled delta, format 3"), "{said}");
     assert!(said.contains("  applies to  revision 1\n  revision    2\n"), "{said}");
     assert!(said.ends_with("  secrets     1 put, 0 removed\n"), "{said}");
     let (old, new) = (sample("policy.json"), sample("revoked.json"));

@@ -351,7 +351,7 @@ fn details(service: &str, key: &str) -> Vec<u8> {
     let credential = CredentialFacts { id: key, kind: Kind::Tenant, proof: Proof::Key, secret_version: 1 };
     let facts = Facts { service, tenant: "acme", credential: Some(credential), ..facts };
     let mut packed = Vec::new();
-    Details::of(facts).pack(&mut packed);
+    Details::of(facts).pack(&mut packed).unwrap();
     packed
 }
 

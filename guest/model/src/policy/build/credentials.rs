@@ -35,14 +35,14 @@ impl Encoder<'_> {
                 let record = self.credential(id, credential, secret);
                 self.draft.put_credential(number, &secret.sha256, record);
                 if is_base {
-                    self.index(number, index::hash(keys, secret.sha256.as_bytes()), credential)?;
+                    self.index(number, index::digest_hash(keys, secret.sha256.as_bytes()), credential)?;
                 }
                 number += 1;
             }
         }
         if is_base {
             for (number, client) in clients {
-                self.index(number, index::hash(keys, client.id.as_str().as_bytes()), client)?;
+                self.index(number, index::text_hash(keys, client.id.as_str().as_bytes()), client)?;
             }
         }
         let mut removed = records.removed.digests.clone();

@@ -123,20 +123,20 @@ impl Draft {
         if text.is_empty() {
             return 0;
         }
-        let hash = index::hash(self.keys, text.as_bytes());
+        let hash = index::text_hash(self.keys, text.as_bytes());
         if let Some((offset, _)) = self.texts.find(hash, |place| stands(&self.bytes, 2, *place) == text.as_bytes()) {
             return at(*offset);
         }
         let place = (self.bytes.len(), text.len());
         let offset = self.push_text(text);
         let (bytes, keys) = (&self.bytes, self.keys);
-        self.texts.insert_unique(hash, place, |place| index::hash(keys, stands(bytes, 2, *place)));
+        self.texts.insert_unique(hash, place, |place| index::text_hash(keys, stands(bytes, 2, *place)));
         offset
     }
 
     /// The offset of bytes on a multiple of 4, stored once.
     pub(crate) fn blob(&mut self, blob: &[u8]) -> u32 {
-        let hash = index::hash(self.keys, blob);
+        let hash = index::text_hash(self.keys, blob);
         if let Some((offset, _)) = self.blobs.find(hash, |place| stands(&self.bytes, 0, *place) == blob) {
             return at(*offset);
         }
@@ -144,7 +144,7 @@ impl Draft {
         let place = (self.bytes.len(), blob.len());
         self.bytes.extend_from_slice(blob);
         let (bytes, keys) = (&self.bytes, self.keys);
-        self.blobs.insert_unique(hash, place, |place| index::hash(keys, stands(bytes, 0, *place)));
+        self.blobs.insert_unique(hash, place, |place| index::text_hash(keys, stands(bytes, 0, *place)));
         at(place.0)
     }
 

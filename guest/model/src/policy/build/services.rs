@@ -108,7 +108,7 @@ impl Encoder<'_> {
             let host_text = self.draft.text(host);
             self.draft.put(Section::Routes, number as usize, [host_text, presence.bits(), table]);
             if records.kind == FragmentKind::Base {
-                let hash = index::hash(self.draft.keys, host.as_bytes());
+                let hash = index::name_hash(self.draft.keys, host.as_bytes(), 0);
                 let placed = Buckets(self.draft.buckets(Section::RouteIndex)).place(number, hash);
                 placed.map_err(|_| BuildError::IndexFull { record: "a host".to_owned() })?;
             }
