@@ -50,11 +50,8 @@ pub(crate) async fn run(target: &Target, connections: u64, warm_up: Duration, le
     let until = from + length;
     let mut tasks = Vec::new();
     for _ in 0..connections {
-        let stream = TcpStream::connect(target.address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        tasks.push(tokio::spawn(send(sender, target.key.clone(), from, until)));
+        let client = Client::connect(target.address).await?;
+        tasks.push(tokio::spawn(send(client, target.key.clone(), from, until)));
     }
     let mut latencies_us = Vec::new();
     for task in tasks {
@@ -64,18 +61,12 @@ pub(crate) async fn run(target: &Target, connections: u64, warm_up: Duration, le
     Ok(Measured { latencies_us, rate })
 }
 
-async fn send(mut sender: SendRequest<Empty<Bytes>>, key: String, from: Instant, until: Instant) -> Result<Vec<u32>> {
+async fn send(mut client: Client, key: String, from: Instant, until: Instant) -> Result<Vec<u32>> {
     let mut latencies_us = Vec::new();
     loop {
         let began = Instant::now();
-        let mut request = Request::get("/events/42?limit=20").header("host", HOST).header("x-api-key", &key);
-        for (name, value) in FIELDS {
-            request = request.header(name, value);
-        }
-        let response = sender.send_request(request.body(Empty::new())?).await.context("a request failed")?;
-        let status = response.status();
+        let status = client.ask("x-api-key", &key).await?;
         ensure!(status == 200, "the answer is {status}");
-        response.into_body().collect().await.context("an answer broke off")?;
         let ended = Instant::now();
         if ended >= until {
             return Ok(latencies_us);
@@ -84,6 +75,35 @@ async fn send(mut sender: SendRequest<Empty<Bytes>>, key: String, from: Instant,
         if ended >= from {
             latencies_us.push(u32::try_from(ended.duration_since(began).as_micros())?);
         }
+    }
+}
+
+/// A connection on which requests are sent.
+pub(crate) struct Client {
+    sender: SendRequest<Empty<Bytes>>,
+}
+
+impl Client {
+    pub(crate) async fn connect(to: SocketAddr) -> Result<Client> {
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Client { sender })
+    }
+
+    /// Sends a request with a credential in that field. Leads to the status, once the answer is there as a whole.
+    pub(crate) async fn ask(&mut self, field: &str, credential: &str) -> Result<u16> {
+        let mut request = Request::get("/events/42?limit=20").header("host", HOST).header(field, credential);
+        for (name, value) in FIELDS {
+            request = request.header(name, value);
+        }
+        // Each connection has one request at a time; a server may still be taking back its readiness.
+        self.sender.ready().await.context("a connection was closed")?;
+        let response = self.sender.send_request(request.body(Empty::new())?).await.context("a request failed")?;
+        let status = response.status().as_u16();
+        response.into_body().collect().await.context("an answer broke off")?;
+        Ok(status)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 /// The longest [`Id`] in bytes, so that ids fit log fields, headers and file names.
 pub const MAX_ID_BYTES: usize = 64;
@@ -23,7 +24,7 @@ pub const MAX_ID_BYTES: usize = 64;
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Id(String);
+pub struct Id(SmolStr);
 
 impl Id {
     /// The id as text.
@@ -49,7 +50,7 @@ impl FromStr for Id {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        Id::try_from(text.to_owned())
+        if is_id(text) { Ok(Id(SmolStr::new(text))) } else { Err(IdError { text: text.to_owned() }) }
     }
 }
 
@@ -57,17 +58,20 @@ impl TryFrom<String> for Id {
     type Error = IdError;
 
     fn try_from(text: String) -> Result<Self, IdError> {
-        let bytes = text.as_bytes();
-        let ok = bytes.len() <= MAX_ID_BYTES
-            && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if ok { Ok(Id(text)) } else { Err(IdError { text }) }
+        text.parse()
     }
+}
+
+fn is_id(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() <= MAX_ID_BYTES
+        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 impl From<Id> for String {
     fn from(id: Id) -> String {
-        id.0
+        id.0.into()
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`plan`] | what each command would write |
 //! | [`change`] | the lane |
 //! | [`compile`] | records to policy |
+//! | [`base`] | the policy as a whole: at a start, and anew when deltas have gathered |
 //! | [`view`] | reading |
 //! | [`feed`] | the policy cut down to some services, as workers in proxies get it |
 //! | [`error_log`], [`redact`] | failed calls: whose they are, and what is taken out of them |
@@ -26,6 +27,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod audit;
+mod base;
 mod catalogue;
 mod change;
 mod command;
@@ -93,13 +95,12 @@ use std::sync::Arc;
 
 use portcullis_engine::Engine;
 use portcullis_model::credential::Seed;
-use portcullis_model::id::{Id, Revision};
-use portcullis_model::policy;
+use portcullis_model::id::Id;
 use portcullis_model::source::Installation;
 use portcullis_model::time::UnixTime;
 use portcullis_store::{DecisionRecord, Delivery, Fresh, Gap, Store, StoreError};
 use rand::Rng as _;
-use tokio::sync::{Mutex, MutexGuard, Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::audit::{Seal, Unlocked, unlock};
 use crate::change::Lane;
@@ -114,11 +115,6 @@ use crate::witness::Witness;
 pub const DATABASE: &str = "portcullis.db";
 /// The master key within the data folder. Whoever backs up the database keeps it elsewhere.
 pub const MASTER_KEY: &str = "master.key";
-
-/// Layers of deltas in the engine from which a new base is compiled in the background: half of what it takes.
-const COMPACT_LAYERS: u32 = 32_768;
-/// Bytes of deltas in the engine from which a new base is compiled: half of what it takes.
-const COMPACT_BYTES: u64 = 32 << 20;
 
 /// The most orders that wait for the lane at once. At a thousand changes a second the last of them waits a second.
 const MAX_WAITING: usize = 1024;
@@ -236,25 +232,6 @@ impl Control {
         self.feeds.prune();
     }
 
-    /// Gives the engine a new base where it keeps many deltas. Requests go on meanwhile.
-    ///
-    /// # Errors
-    /// Where the store cannot be read or the base is not accepted; the old base and its deltas stay in force.
-    pub async fn compact(&self) -> Result<(), Failed> {
-        if !self.is_to_be_compacted() {
-            return Ok(());
-        }
-        let mut loading = self.loading.lock().await;
-        // The lane may have made a base while this waited.
-        if self.is_to_be_compacted() { self.load_alone(&mut loading).await } else { Ok(()) }
-    }
-
-    fn is_to_be_compacted(&self) -> bool {
-        self.engine.describe().is_ok_and(|described| {
-            described.overlay_layers >= COMPACT_LAYERS || described.overlay_bytes >= COMPACT_BYTES
-        })
-    }
-
     /// The revision that every instance decides by, as it changes.
     #[must_use]
     pub fn enforced(&self) -> watch::Receiver<u64> {
@@ -289,27 +266,6 @@ impl Control {
         let _lane = self.lane.lock().await;
         self.keep_checkpoint().await;
         self.store.clone().close().await;
-    }
-
-    /// Compiles what is stored and gives it to the engine.
-    async fn load(&self) -> Result<(), Failed> {
-        let mut loading = self.loading.lock().await;
-        self.load_alone(&mut loading).await
-    }
-
-    /// The same, for whoever holds the lock.
-    async fn load_alone(&self, _loading: &mut MutexGuard<'_, ()>) -> Result<(), Failed> {
-        let snapshot = self.store.snapshot().await?;
-        let (engine, issuer) = (Arc::clone(&self.engine), self.tokens.issuer.clone());
-        let checkpoint = self.witness.for_base();
-        let loaded = tokio::task::spawn_blocking(move || -> Result<Revision, Failed> {
-            let base = policy::build(&compile::source(snapshot, &issuer, checkpoint))?;
-            Ok(engine.load(base.into())?)
-        });
-        let revision = loaded.await.map_err(|_| Failed::Interrupted)??;
-        tracing::info!(%revision, "policy loaded");
-        self.confirm();
-        Ok(())
     }
 
     fn stop(&self, why: &'static str) {

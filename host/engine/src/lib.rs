@@ -42,7 +42,7 @@ pub use bindings::{Outcome, Step};
 pub use decision::{Decision, Explanation, Request};
 pub use error::{DecideError, EngineError, LoadError};
 pub use instance::Description;
-pub use rotation::Engine;
+pub use rotation::{Engine, Prepared};
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

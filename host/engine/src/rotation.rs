@@ -56,8 +56,16 @@ struct Lane {
     base_revision: Revision,
     /// The deltas since the base, each with the revision it leads to.
     deltas: Vec<(Revision, Arc<[u8]>)>,
+    delta_bytes: usize,
     confirmed: Option<UnixTime>,
     keys: KeySheets,
+}
+
+/// New instances that hold a base and wait to be exchanged for those that decide.
+pub struct Prepared {
+    instances: Vec<Instance>,
+    base: Arc<[u8]>,
+    base_revision: Revision,
 }
 
 impl Lane {
@@ -147,15 +155,34 @@ impl Engine {
     /// # Errors
     /// Any [`LoadError`]; a base from before the one in force is [`LoadError::WrongRevision`].
     pub fn load(&self, base: Arc<[u8]>) -> Result<Revision, LoadError> {
+        self.exchange(self.prepare(base)?)
+    }
+
+    /// Loads a base into new instances beside those that decide: the long part of [`Engine::load`], under no lock. A thread
+    /// of low priority may do this, and must not do the rest: whoever waited for its lock would have that priority.
+    ///
+    /// # Errors
+    /// What is wrong with the base.
+    pub fn prepare(&self, base: Arc<[u8]>) -> Result<Prepared, LoadError> {
         let shared = &self.shared;
         // One instance first: what is wrong with the base shows here, before memory is spent on the others.
-        let mut fresh = Vec::with_capacity(shared.rotation.len() + 1);
+        let mut instances = Vec::with_capacity(shared.rotation.len() + 1);
         let mut base_revision = Revision::default();
         for _ in 0..=shared.rotation.len() {
             let mut instance = shared.instance().map_err(|_| LoadError::Sandbox)?;
             base_revision = instance.load(&base)?;
-            fresh.push(instance);
+            instances.push(instance);
         }
+        Ok(Prepared { instances, base, base_revision })
+    }
+
+    /// Puts prepared instances in the place of those that decide: the short part of [`Engine::load`].
+    ///
+    /// # Errors
+    /// Any [`LoadError`]; a base from before the one in force is [`LoadError::WrongRevision`].
+    pub fn exchange(&self, prepared: Prepared) -> Result<Revision, LoadError> {
+        let shared = &self.shared;
+        let Prepared { instances: mut fresh, base, base_revision } = prepared;
         let mut lane = lock(&shared.lane);
         if base_revision < lane.base_revision {
             return Err(LoadError::WrongRevision { at: lane.revision() });
@@ -165,7 +192,8 @@ impl Engine {
             catch_up(instance, &kept, &lane)?;
         }
         let keys = std::mem::take(&mut lane.keys);
-        *lane = Lane { base: Some(base), base_revision, deltas: kept, confirmed: lane.confirmed, keys };
+        let delta_bytes = kept.iter().map(|(_, delta)| delta.len()).sum();
+        *lane = Lane { base: Some(base), base_revision, deltas: kept, delta_bytes, confirmed: lane.confirmed, keys };
         let mut fresh = fresh.into_iter();
         for place in shared.rotation.iter().chain([&shared.spare]) {
             let old = std::mem::replace(&mut *lock(place), fresh.next());
@@ -236,6 +264,7 @@ impl Engine {
             }
         }
         lane.deltas.push((to, delta.into()));
+        lane.delta_bytes += delta.len();
         drop(lane);
         if !failed.is_empty() {
             shared.rebuild();
@@ -297,6 +326,14 @@ impl Engine {
     /// As [`Engine::decide`].
     pub fn describe(&self) -> Result<Description, DecideError> {
         self.shared.with_instance(Instance::describe)
+    }
+
+    /// How many deltas are kept since the base for instances to come, those too that later ones have overtaken, and their
+    /// bytes. A new base makes an end of them.
+    #[must_use]
+    pub fn kept_deltas(&self) -> (usize, usize) {
+        let lane = lock(&self.shared.lane);
+        (lane.deltas.len(), lane.delta_bytes)
     }
 
     /// How many instances are in rotation now. Fewer than the workers while one is rebuilt.

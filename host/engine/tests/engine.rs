@@ -203,6 +203,19 @@ fn a_compaction_keeps_the_deltas_that_came_after_it() {
 }
 
 #[test]
+fn each_delta_is_kept_until_a_base_has_it() {
+    let engine = engine(&config(1));
+    let (first, again) = (set_state(1, CredentialState::Revoked), set_state(2, CredentialState::Revoked));
+    engine.apply(&first).unwrap();
+    engine.apply(&again).unwrap();
+    assert_eq!(engine.kept_deltas(), (2, first.len() + again.len()), "that the second replaced the first is no matter");
+    let prepared = engine.prepare(build(&Source { revision: Revision(2), ..source() }).unwrap().into()).unwrap();
+    assert_eq!(engine.kept_deltas().0, 2, "nothing is in force before the exchange");
+    assert_eq!(engine.exchange(prepared), Ok(Revision(3)));
+    assert_eq!(engine.kept_deltas(), (1, again.len()));
+}
+
+#[test]
 fn loading_neither_drops_nor_denies_a_request() {
     let engine = engine(&config(2));
     let done = AtomicBool::new(false);

@@ -47,6 +47,8 @@ use writer::Writer;
 pub struct Store {
     writer: Arc<Writer>,
     readers: SqlitePool,
+    /// Made by whoever reads for a compaction, on a thread of low priority; their own threads then have it too.
+    unhurried: SqlitePool,
     seed: Seed,
 }
 
@@ -56,8 +58,8 @@ impl Store {
     /// # Errors
     /// Another process has it, a newer version wrote it, it is something else, or the system does not let us.
     pub async fn open(path: &Path, fresh: &Fresh) -> Result<Store, OpenError> {
-        let opened = open::open(path, fresh).await?;
-        Ok(Store { writer: Arc::new(opened.writer), readers: opened.readers, seed: opened.seed })
+        let open::Opened { writer, readers, unhurried, seed } = open::open(path, fresh).await?;
+        Ok(Store { writer: Arc::new(writer), readers, unhurried, seed })
     }
 
     /// Ends what is being written, then closes the file and gives up the lock. Every clone is closed with it and answers
@@ -66,6 +68,7 @@ impl Store {
         // The writer goes last: the last connection to close folds the WAL into the file.
         let writer = self.writer.shut().await;
         self.readers.close().await;
+        self.unhurried.close().await;
         writer.close().await;
     }
 

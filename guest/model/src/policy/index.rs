@@ -87,30 +87,35 @@ pub(crate) struct IndexFull {
     pub(crate) record: u32,
 }
 
-/// Makes the table for records `0..` with these hashes.
-pub(crate) fn build(hashes: &[u64]) -> Result<Vec<u8>, IndexFull> {
-    build_entries((0..).zip(hashes.iter().copied()), hashes.len())
-}
-
-/// Makes a table of `count` entries, each a record's number and a hash by which it is found.
-pub(crate) fn build_entries(entries: impl Iterator<Item = (u32, u64)>, count: usize) -> Result<Vec<u8>, IndexFull> {
-    let buckets = u32::try_from(count.div_ceil(LOAD)).map_err(|_| IndexFull { record: u32::MAX })?;
-    let mut table = vec![[0u8; BUCKET_BYTES]; buckets as usize];
+/// Makes a table of entries, each a record's number and a hash by which it is found.
+pub(crate) fn build(entries: &[(u32, u64)]) -> Result<Vec<u8>, IndexFull> {
+    let mut table = vec![[0; BUCKET_BYTES]; entries.len().div_ceil(LOAD)];
     for (record, hash) in entries {
-        let start = home(hash, buckets);
-        let packed = (u64::from(record + 1) << 32) | u64::from(tag(hash));
-        let placed = (0..MAX_PROBES.min(buckets)).any(|probe| {
-            let bucket = (u64::from(start) + u64::from(probe)) % u64::from(buckets);
-            let entries = usize::try_from(bucket).ok().and_then(|bucket| table.get_mut(bucket));
-            let free =
-                entries.and_then(|bucket| bucket.as_chunks_mut::<8>().0.iter_mut().find(|entry| **entry == [0; 8]));
-            free.map(|entry| *entry = packed.to_le_bytes()).is_some()
-        });
-        if !placed {
-            return Err(IndexFull { record });
-        }
+        Buckets(&mut table).place(*record, *hash)?;
     }
     Ok(table.into_flattened())
+}
+
+/// A table that is being filled: a bucket for every [`LOAD`] entries that will come, all empty at first.
+pub(crate) struct Buckets<'t>(pub(crate) &'t mut [[u8; BUCKET_BYTES]]);
+
+impl Buckets<'_> {
+    /// Enters a record's number, and a hash by which it is found.
+    pub(crate) fn place(&mut self, record: u32, hash: u64) -> Result<(), IndexFull> {
+        let full = IndexFull { record };
+        let buckets = u32::try_from(self.0.len()).map_err(|_| full)?;
+        let start = home(hash, buckets);
+        let packed = (u64::from(record + 1) << 32) | u64::from(tag(hash));
+        for probe in 0..MAX_PROBES.min(buckets) {
+            let bucket = (u64::from(start) + u64::from(probe)) % u64::from(buckets);
+            let bucket = usize::try_from(bucket).ok().and_then(|bucket| self.0.get_mut(bucket)).ok_or(full)?;
+            if let Some(free) = bucket.as_chunks_mut::<8>().0.iter_mut().find(|entry| **entry == [0; 8]) {
+                *free = packed.to_le_bytes();
+                return Ok(());
+            }
+        }
+        Err(full)
+    }
 }
 
 /// The numbers of the records that may have this hash. The caller compares.
@@ -165,11 +170,16 @@ impl Iterator for Probe<'_> {
 mod tests {
     use super::*;
 
+    /// The table of records `0..`.
+    fn numbered(hashes: &[u64]) -> Result<Vec<u8>, IndexFull> {
+        build(&(0..).zip(hashes.iter().copied()).collect::<Vec<_>>())
+    }
+
     #[test]
     fn every_record_is_found_and_strangers_are_not() {
         let keys = (1, 2);
         let hashes: Vec<u64> = (0..10_000u32).map(|n| text_hash(keys, &n.to_le_bytes())).collect();
-        let table = build(&hashes).unwrap();
+        let table = numbered(&hashes).unwrap();
         for (number, &hash) in (0u32..).zip(&hashes) {
             assert!(probe(&table, hash).any(|found| found == Ok(number)));
         }
@@ -190,7 +200,7 @@ mod tests {
             }
         }
         let hashes: Vec<u64> = digests.iter().map(|digest| digest_hash(keys, digest)).collect();
-        let table = build(&hashes).unwrap();
+        let table = numbered(&hashes).unwrap();
         for (number, &hash) in (0u32..).zip(&hashes) {
             assert!(probe(&table, hash).any(|found| found == Ok(number)));
         }
@@ -202,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_has_nothing() {
-        assert_eq!(probe(&build(&[]).unwrap(), 7).count(), 0);
+        assert_eq!(probe(&numbered(&[]).unwrap(), 7).count(), 0);
     }
 
     #[test]
@@ -211,8 +221,8 @@ mod tests {
         let crowd = vec![7u64; 16 * 8];
         let spread: Vec<u64> = (0..1000u64).map(|n| (1 << 61) + n * ((u64::MAX - (1 << 61)) / 1000)).collect();
         let fits = [crowd.as_slice(), &spread].concat();
-        assert!(build(&fits).is_ok());
+        assert!(numbered(&fits).is_ok());
         let one_more = [&[7u64], crowd.as_slice(), &spread].concat();
-        assert_eq!(build(&one_more), Err(IndexFull { record: 128 }));
+        assert_eq!(numbered(&one_more), Err(IndexFull { record: 128 }));
     }
 }

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use super::Unreadable;
-use super::build::Arena;
+use super::build::draft::Draft;
 use super::format::{Fragment, NONE, word};
 use super::index::{self, BUCKET_BYTES, IndexFull};
 use crate::method::{Method, Methods};
@@ -286,13 +286,13 @@ impl PathTableBuilder {
     }
 
     /// Writes the table into the arena and gives its offset.
-    pub(crate) fn write(&self, arena: &mut Arena, keys: (u64, u64)) -> Result<u32, IndexFull> {
+    pub(crate) fn write(&self, draft: &mut Draft) -> Result<u32, IndexFull> {
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         // For each node its edges: the first, and how many.
         let mut of_node = vec![(0u32, 0u32); self.nodes.len()];
         let mut edges = Vec::new();
         for (number, ((parent, segment), child)) in (0..).zip(&self.edges) {
-            edges.extend_from_slice(&arena.text(segment).to_le_bytes());
+            edges.extend_from_slice(&draft.text(segment).to_le_bytes());
             edges.extend_from_slice(&child.to_le_bytes());
             if let Some((first, edges)) = of_node.get_mut(*parent as usize) {
                 if *edges == 0 {
@@ -305,7 +305,7 @@ impl PathTableBuilder {
         for (node, (first, edges)) in self.nodes.iter().zip(&of_node) {
             nodes.extend_from_slice(&node.parameter.unwrap_or(NONE).to_le_bytes());
             for targets in [&node.whole, &node.prefix] {
-                nodes.extend_from_slice(&arena.list(targets.iter().map(Target::pack)).to_le_bytes());
+                nodes.extend_from_slice(&draft.list(targets.iter().map(Target::pack)).to_le_bytes());
             }
             nodes.extend_from_slice(&first.to_le_bytes());
             nodes.extend_from_slice(&edges.to_le_bytes());
@@ -313,16 +313,15 @@ impl PathTableBuilder {
         let is_of_many =
             |parent: u32| of_node.get(parent as usize).is_some_and(|(_, edges)| *edges as usize > FEW_EDGES);
         let of_many = (0..).zip(self.edges.keys()).filter(|(_, (parent, _))| is_of_many(*parent));
-        let hashes: Vec<_> = of_many
-            .map(|(number, (parent, segment))| (number, index::name_hash(keys, segment.as_bytes(), *parent)))
-            .collect();
-        let buckets = index::build_entries(hashes.iter().copied(), hashes.len())?;
+        let hashes = of_many
+            .map(|(number, (parent, segment))| (number, index::name_hash(draft.keys, segment.as_bytes(), *parent)));
+        let buckets = index::build(&hashes.collect::<Vec<_>>())?;
         let mut table = Vec::new();
         for number in [count(self.nodes.len()), count(self.edges.len()), count(buckets.len() / BUCKET_BYTES)] {
             table.extend_from_slice(&number.to_le_bytes());
         }
         table.extend([nodes, edges, buckets].concat());
-        Ok(arena.blob(&table))
+        Ok(draft.blob(&table))
     }
 }
 
@@ -409,9 +408,9 @@ mod tests {
     const KEYS: (u64, u64) = (3, 5);
 
     fn write(table: &PathTableBuilder) -> (Fragment, u32) {
-        let mut arena = Arena::new(4);
-        let offset = table.write(&mut arena, KEYS).unwrap();
-        (arena.into_fragment(KEYS), offset)
+        let mut draft = Draft::arena_at(4, KEYS);
+        let offset = table.write(&mut draft).unwrap();
+        (draft.into_fragment(), offset)
     }
 
     /// A table of patterns, each the target of its position. Those that end in `*` are prefixes.

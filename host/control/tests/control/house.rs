@@ -88,7 +88,10 @@ async fn open(folder: &Path) -> (Arc<Control>, Arc<Engine>) {
 
 impl House {
     pub(crate) async fn bare() -> House {
-        let folder = tempfile::tempdir().unwrap();
+        House::in_folder(tempfile::tempdir().unwrap()).await
+    }
+
+    pub(crate) async fn in_folder(folder: tempfile::TempDir) -> House {
         let (control, engine) = open(folder.path()).await;
         let expires = Expiry::at(UnixTime::from_secs(now().as_secs() + 86_400 * 30).unwrap());
         let made = control.recover("root", expires, OtherKeys::Keep).await.unwrap();

@@ -49,6 +49,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 pub(super) struct Opened {
     pub(super) writer: Writer,
     pub(super) readers: SqlitePool,
+    pub(super) unhurried: SqlitePool,
     pub(super) seed: Seed,
 }
 
@@ -73,15 +74,14 @@ pub(super) async fn open(path: &Path, fresh: &Fresh) -> Result<Opened, OpenError
     let seed = begin(&mut connection, fresh)
         .await
         .map_err(|error| OpenError::Database { path: path.clone(), source: Box::new(error) })?;
-    let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(options.read_only(true))
-        .await
-        .map_err(failed)?;
-    Ok(Opened { writer: Writer::new(writing, connection, lock), readers, seed })
+    let reading = options.read_only(true);
+    let pool = |connections| {
+        let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
+        pool.idle_timeout(None).max_lifetime(None)
+    };
+    let readers = pool(READERS).connect_with(reading.clone()).await.map_err(failed)?;
+    let unhurried = pool(1).connect_lazy_with(reading);
+    Ok(Opened { writer: Writer::new(writing, connection, lock), readers, unhurried, seed })
 }
 
 /// Makes folder and file where they are missing, takes the lock, and looks at the file before SQLite does: what is not ours

@@ -5,7 +5,7 @@ use portcullis_model::id::{Id, Revision};
 use portcullis_model::source::{Credential, SecretVersion};
 use portcullis_model::time::Expiry;
 use serde::de::DeserializeOwned;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::Store;
 use super::read;
@@ -28,9 +28,9 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let (mut tx, revision) = self.pinned().await?;
+        let (mut tx, revision) = pinned(&self.readers).await?;
         // On its own before the other lists: it takes nearly all of the time.
-        let last: i64 = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM credential").fetch_one(&mut *tx).await?;
+        let last = last(&mut tx).await?;
         let middle = last / 2;
         let other = if last - middle >= SPLIT_ROWS / 2 { self.pinned_at(revision).await? } else { None };
         let credentials = match other {
@@ -42,6 +42,28 @@ impl Store {
                 credentials
             }
         };
+        self.around(credentials, tx, revision).await
+    }
+
+    /// The same with one processor and by a connection of its own. What it does has the priority of the thread that waits for
+    /// it, from its first use on.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn snapshot_unhurried(&self) -> Result<Snapshot, StoreError> {
+        let (mut tx, revision) = pinned(&self.unhurried).await?;
+        let last = last(&mut tx).await?;
+        let credentials = credentials(&mut tx, 0, last).await?;
+        self.around(credentials, tx, revision).await
+    }
+
+    /// The other lists.
+    async fn around(
+        &self,
+        credentials: Vec<Credential>,
+        mut tx: Transaction<'static, Sqlite>,
+        revision: i64,
+    ) -> Result<Snapshot, StoreError> {
         let installation = sqlx::query("SELECT * FROM installation").fetch_one(&mut *tx).await?;
         let snapshot = Snapshot {
             revision: Revision(number(revision)?),
@@ -60,20 +82,24 @@ impl Store {
         Ok(snapshot)
     }
 
-    /// A transaction that sees one revision, whatever is written meanwhile.
-    async fn pinned(&self) -> Result<(Transaction<'static, Sqlite>, i64), StoreError> {
-        // The first statement of a transaction fixes what all of them see.
-        let mut tx = self.readers.begin().await?;
-        let revision = sqlx::query_scalar("SELECT revision FROM meta").fetch_one(&mut *tx).await?;
-        Ok((tx, revision))
-    }
-
     /// Another transaction that sees that revision, unless a change came between: every change of a record makes a new one, so
     /// the two see the same records.
     async fn pinned_at(&self, revision: i64) -> Result<Option<Transaction<'static, Sqlite>>, StoreError> {
-        let (tx, found) = self.pinned().await?;
+        let (tx, found) = pinned(&self.readers).await?;
         Ok((found == revision).then_some(tx))
     }
+}
+
+/// A transaction that sees one revision, whatever is written meanwhile.
+async fn pinned(by: &SqlitePool) -> Result<(Transaction<'static, Sqlite>, i64), StoreError> {
+    // The first statement of a transaction fixes what all of them see.
+    let mut tx = by.begin().await?;
+    let revision = sqlx::query_scalar("SELECT revision FROM meta").fetch_one(&mut *tx).await?;
+    Ok((tx, revision))
+}
+
+async fn last(tx: &mut SqliteConnection) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM credential").fetch_one(tx).await?)
 }
 
 /// The credentials behind `after` up to `until`.

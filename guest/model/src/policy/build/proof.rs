@@ -21,19 +21,19 @@ impl Encoder<'_> {
             };
             let lower = str::to_ascii_lowercase;
             records.push([
-                self.arena.text(profile.id.as_str()),
-                self.arena.text(&profile.algorithm_prefix),
-                self.arena.text(&profile.vendor_key),
-                self.arena.text(&lower(&profile.auth_header)),
-                self.arena.text(&lower(&profile.date_header)),
-                self.arena.text(&profile.credential_scope),
-                self.arena.text(&lower(profile.nonce_header.as_deref().unwrap_or_default())),
+                self.draft.text(profile.id.as_str()),
+                self.draft.text(&profile.algorithm_prefix),
+                self.draft.text(&profile.vendor_key),
+                self.draft.text(&lower(&profile.auth_header)),
+                self.draft.text(&lower(&profile.date_header)),
+                self.draft.text(&profile.credential_scope),
+                self.draft.text(&lower(profile.nonce_header.as_deref().unwrap_or_default())),
                 form | hash,
                 profile.clock_skew_s,
                 profile.presigned_expires_s,
             ]);
         }
-        self.arena.list(records.into_iter().map(bytes::<10, 40>))
+        self.draft.list(records.into_iter().map(bytes::<10, 40>))
     }
 
     pub(super) fn token_keys(&mut self, keys: &[TokenKey]) -> u32 {
@@ -49,9 +49,9 @@ impl Encoder<'_> {
             // A key that is none was refused before.
             let [first, second] = key_parts(&key.material).unwrap_or_default();
             let one = |part: &[u8]| part.iter().map(|byte| [*byte]).collect::<Vec<_>>();
-            let (first, second) = (self.arena.list(one(&first).into_iter()), self.arena.list(one(&second).into_iter()));
-            records.push([self.arena.text(&key.kid), algorithm, first, second]);
+            let (first, second) = (self.draft.list(one(&first).into_iter()), self.draft.list(one(&second).into_iter()));
+            records.push([self.draft.text(&key.kid), algorithm, first, second]);
         }
-        self.arena.list(records.into_iter().map(bytes::<4, 16>))
+        self.draft.list(records.into_iter().map(bytes::<4, 16>))
     }
 }

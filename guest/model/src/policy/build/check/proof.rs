@@ -1,5 +1,7 @@
 //! What must hold of profiles, token keys, and the credentials and presentations that they are for.
 
+use std::fmt::Display;
+
 use super::{Check, Known, MAX_NAME_BYTES, TAKEN_HEADERS};
 use crate::credential::Kind;
 use crate::policy::proof::key_parts;
@@ -107,7 +109,7 @@ impl Check {
         }
     }
 
-    pub(super) fn signing(&mut self, at: &str, credential: &Credential, known: Option<&Known<'_>>) {
+    pub(super) fn signing(&mut self, at: &impl Display, credential: &Credential, known: Option<&Known<'_>>) {
         let slots = credential.secrets.iter().filter(|secret| secret.signing_slot.is_some()).count();
         match &credential.signature_profile {
             None if slots > 0 => self.fault(at, "a secret has a `signing_slot`, and the key no `signature_profile`"),
