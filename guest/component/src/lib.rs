@@ -4,6 +4,7 @@
 
 mod bindings;
 mod decide;
+mod region;
 
 use std::cell::RefCell;
 
@@ -16,6 +17,7 @@ use portcullis_model::id::Revision;
 use portcullis_model::policy::MAX_POLICY_BYTES;
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::Reason;
+use region::Region;
 
 /// The first buffer for details; it grows to what is needed and its memory is given away with the answer.
 const DETAILS_BYTES: usize = 512;
@@ -23,8 +25,8 @@ const DETAILS_BYTES: usize = 512;
 #[derive(Default)]
 struct State {
     gate: Gate,
-    /// A base on its way in, and how many bytes it may have.
-    incoming: Option<(Vec<u8>, usize)>,
+    /// A base on its way in.
+    incoming: Option<Region>,
 }
 
 thread_local! {
@@ -73,32 +75,28 @@ impl gate::Guest for Component {
 }
 
 impl policy::Guest for Component {
-    fn reserve(size: u64) -> Result<(), LoadError> {
+    fn reserve(size: u64) -> Result<u64, LoadError> {
         let size = usize::try_from(size).ok().filter(|size| *size <= MAX_POLICY_BYTES).ok_or(LoadError::OutOfMemory)?;
         STATE.with_borrow_mut(|state| {
             state.incoming = None;
-            let mut bytes = Vec::new();
-            bytes.try_reserve_exact(size).map_err(|_| LoadError::OutOfMemory)?;
-            state.incoming = Some((bytes, size));
-            Ok(())
+            let region = Region::reserve(size).ok_or(LoadError::OutOfMemory)?;
+            let address = region.address();
+            state.incoming = Some(region);
+            Ok(address)
         })
     }
 
     fn write(chunk: Vec<u8>) -> Result<(), LoadError> {
         STATE.with_borrow_mut(|state| {
-            let (bytes, size) = state.incoming.as_mut().ok_or(LoadError::OutOfOrder)?;
-            if bytes.len() + chunk.len() > *size {
-                return Err(LoadError::OutOfMemory);
-            }
-            bytes.extend_from_slice(&chunk);
-            Ok(())
+            let region = state.incoming.as_mut().ok_or(LoadError::OutOfOrder)?;
+            if region.write(&chunk) { Ok(()) } else { Err(LoadError::OutOfMemory) }
         })
     }
 
     fn commit() -> Result<u64, LoadError> {
         STATE.with_borrow_mut(|state| {
-            let (bytes, _) = state.incoming.take().ok_or(LoadError::OutOfOrder)?;
-            state.gate.load(bytes).map(|revision| revision.0).map_err(bindings::load_error)
+            let region = state.incoming.take().ok_or(LoadError::OutOfOrder)?;
+            state.gate.load(region.into_bytes()).map(|revision| revision.0).map_err(bindings::load_error)
         })
     }
 

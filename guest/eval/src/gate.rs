@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
+use bytes::Bytes;
 use portcullis_model::answer::{DetailsOf, PlaceOf};
 use portcullis_model::facts::{
     CredentialFacts, CredentialFactsOf, Facts, FactsOf, Proof, ReplayAnswer, SignatureState,
@@ -169,7 +170,7 @@ impl Gate {
     ///
     /// # Errors
     /// Any [`LoadError`]; the policy that was loaded stays.
-    pub fn load(&mut self, bytes: Vec<u8>) -> Result<Revision, LoadError> {
+    pub fn load(&mut self, bytes: impl Into<Bytes>) -> Result<Revision, LoadError> {
         let policy = Policy::open(bytes)?;
         let revision = policy.revision();
         self.policy = Some(policy);

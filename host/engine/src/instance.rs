@@ -4,16 +4,14 @@ use portcullis_model::answer::MAX_DETAILS_BYTES;
 use portcullis_model::head::MAX_HEAD_BYTES;
 use portcullis_model::id::Revision;
 use portcullis_model::key_sheet::Day;
-use portcullis_model::policy::MAX_POLICY_BYTES;
 use portcullis_model::time::UnixTime;
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
 
 use crate::bindings::{self, Portcullis, PortcullisPre};
 use crate::decision::{Decision, Explanation, Request};
 use crate::error::{DecideError, LoadError};
+use crate::memory::{Base, Memory};
 
-/// The most bytes that one call writes (wit/policy.wit, `write`).
-const CHUNK_BYTES: usize = 1 << 20;
 /// The most steps of an explanation.
 const MAX_STEPS: usize = 64;
 
@@ -27,6 +25,7 @@ pub(crate) struct Deadlines {
 pub(crate) struct Instance {
     store: Store<StoreLimits>,
     exports: Portcullis,
+    memory: Memory,
     deadlines: Deadlines,
 }
 
@@ -80,8 +79,8 @@ impl Instance {
         let mut store = Store::new(pre.engine(), limits);
         store.limiter(|limits| limits);
         store.set_epoch_deadline(deadlines.load_ticks);
-        let exports = pre.instantiate(&mut store)?;
-        Ok(Instance { store, exports, deadlines })
+        let (exports, memory) = Memory::of(|| pre.instantiate(&mut store))?;
+        Ok(Instance { store, exports, memory, deadlines })
     }
 
     #[inline]
@@ -139,18 +138,13 @@ impl Instance {
         }
     }
 
-    pub(crate) fn load(&mut self, base: &[u8]) -> Result<Revision, LoadError> {
+    /// Loads a base. After an error the instance is not to be used again.
+    pub(crate) fn load(&mut self, base: &Base) -> Result<Revision, LoadError> {
         self.store.set_epoch_deadline(self.deadlines.load_ticks);
-        if base.len() > MAX_POLICY_BYTES {
-            return Err(LoadError::OutOfMemory);
-        }
         let policy = self.exports.portcullis_policy_policy();
         let call = policy.call_reserve(&mut self.store, base.len() as u64);
-        call.map_err(Ruined::from)?.map_err(bindings::load_error)?;
-        for chunk in base.chunks(CHUNK_BYTES) {
-            let call = policy.call_write(&mut self.store, chunk);
-            call.map_err(Ruined::from)?.map_err(bindings::load_error)?;
-        }
+        let at = call.map_err(Ruined::from)?.map_err(bindings::load_error)?;
+        self.memory.put((&mut self.store, &self.exports), at, base)?;
         let call = policy.call_commit(&mut self.store);
         call.map_err(Ruined::from)?.map(Revision).map_err(bindings::load_error)
     }

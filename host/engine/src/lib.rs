@@ -36,6 +36,11 @@ mod bindings;
 mod decision;
 mod error;
 mod instance;
+#[cfg(target_os = "linux")]
+mod memory;
+#[cfg(not(target_os = "linux"))]
+#[path = "memory/copied.rs"]
+mod memory;
 mod rotation;
 
 pub use bindings::{Outcome, Step};
@@ -54,7 +59,8 @@ pub static COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/portcull
 /// How an [`Engine`] is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How many instances decide, each with its own copy of the policy. One for each thread that decides is best.
+    /// How many instances decide, each with a memory of its own. One for each thread that decides is best. On Linux they share
+    /// the pages of the base; elsewhere each has a copy of it.
     pub workers: NonZeroUsize,
     /// The most memory in bytes of one instance: the base, the overlay and a little. At most 4 GiB.
     pub memory_limit: usize,

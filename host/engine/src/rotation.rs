@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use portcullis_model::id::Revision;
 use portcullis_model::key_sheet::{Day, KeySheets, SheetError};
+use portcullis_model::policy::MAX_POLICY_BYTES;
 use portcullis_model::time::UnixTime;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, StoreLimits};
@@ -23,6 +24,7 @@ use crate::bindings::PortcullisPre;
 use crate::decision::{Decision, Explanation, Request};
 use crate::error::{DecideError, EngineError, LoadError};
 use crate::instance::{Deadlines, Description, Instance, Ruined};
+use crate::memory::{self, Base};
 use crate::{COMPONENT, Config};
 
 /// The length of a tick, by which deadlines are counted. A deadline is exceeded by at most one.
@@ -52,7 +54,7 @@ struct Shared {
 /// What a new instance needs to become like the others. Whoever changes policies holds its lock.
 #[derive(Default)]
 struct Lane {
-    base: Option<Arc<[u8]>>,
+    base: Option<Arc<Base>>,
     base_revision: Revision,
     /// The deltas since the base, each with the revision it leads to.
     deltas: Vec<(Revision, Arc<[u8]>)>,
@@ -64,7 +66,7 @@ struct Lane {
 /// New instances that hold a base and wait to be exchanged for those that decide.
 pub struct Prepared {
     instances: Vec<Instance>,
-    base: Arc<[u8]>,
+    base: Arc<Base>,
     base_revision: Revision,
 }
 
@@ -84,6 +86,7 @@ impl Engine {
         let mut settings = wasmtime::Config::new();
         settings.wasm_wide_arithmetic(true);
         settings.epoch_interruption(true);
+        memory::set(&mut settings);
         if let Some(folder) = &config.cache {
             settings.cache(Some(cache(folder)?));
         }
@@ -165,15 +168,21 @@ impl Engine {
     /// What is wrong with the base.
     pub fn prepare(&self, base: Arc<[u8]>) -> Result<Prepared, LoadError> {
         let shared = &self.shared;
+        if base.len() > MAX_POLICY_BYTES {
+            return Err(LoadError::OutOfMemory);
+        }
+        let sealed = Arc::new(Base::new(&base).map_err(|_| LoadError::OutOfMemory)?);
+        // Nobody needs these bytes any more.
+        drop(base);
         // One instance first: what is wrong with the base shows here, before memory is spent on the others.
         let mut instances = Vec::with_capacity(shared.rotation.len() + 1);
         let mut base_revision = Revision::default();
         for _ in 0..=shared.rotation.len() {
             let mut instance = shared.instance().map_err(|_| LoadError::Sandbox)?;
-            base_revision = instance.load(&base)?;
+            base_revision = instance.load(&sealed)?;
             instances.push(instance);
         }
-        Ok(Prepared { instances, base, base_revision })
+        Ok(Prepared { instances, base: sealed, base_revision })
     }
 
     /// Puts prepared instances in the place of those that decide: the short part of [`Engine::load`].

@@ -39,6 +39,7 @@
 //! already has), 2 removed. Sections are sorted by id (credentials by id and version), so the same records give the same
 //! bytes.
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Unreadable;
@@ -134,7 +135,7 @@ pub(crate) enum FragmentKind {
 
 /// A fragment's bytes, opened.
 pub(crate) struct Fragment {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     sections: [(usize, u32); SECTIONS],
     pub(crate) kind: FragmentKind,
     pub(crate) from: Revision,
@@ -143,7 +144,7 @@ pub(crate) struct Fragment {
 }
 
 impl Fragment {
-    pub(crate) fn open(bytes: Vec<u8>) -> Result<Fragment, LoadError> {
+    pub(crate) fn open(bytes: Bytes) -> Result<Fragment, LoadError> {
         let head: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(LoadError::NotAPolicy)?;
         if !head.starts_with(&MAGIC) {
             return Err(LoadError::NotAPolicy);
@@ -190,6 +191,7 @@ impl Fragment {
     #[cfg(test)]
     pub(crate) fn of(bytes: Vec<u8>, keys: (u64, u64)) -> Fragment {
         let sections = [(0, 0); SECTIONS];
+        let bytes = bytes.into();
         Fragment { bytes, sections, kind: FragmentKind::Base, from: Revision(0), revision: Revision(0), keys }
     }
 
@@ -208,7 +210,7 @@ impl Fragment {
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        self.bytes.into()
     }
 
     #[expect(clippy::indexing_slicing, reason = "a section's number is below the array's length")]

@@ -54,7 +54,7 @@ impl Compiled {
     /// # Errors
     /// Any [`LoadError`] of damaged, foreign or newer bytes.
     pub fn open(bytes: Vec<u8>) -> Result<Compiled, LoadError> {
-        let fragment = Fragment::open(bytes)?;
+        let fragment = Fragment::open(bytes.into())?;
         let tally = |section| tally(&fragment, section);
         let contents = Contents {
             services: tally(Section::Services)?,

@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 
+use bytes::Bytes;
 use subtle::ConstantTimeEq as _;
 
 use super::Unreadable;
@@ -74,12 +75,12 @@ pub struct Counts {
 }
 
 impl Policy {
-    /// Opens a base and takes its bytes.
+    /// Opens a base where it lies and keeps it: a `Vec<u8>`, or bytes that have another owner.
     ///
     /// # Errors
     /// Any [`LoadError`] of damaged or foreign bytes; [`LoadError::WrongKind`] for a delta.
-    pub fn open(bytes: Vec<u8>) -> Result<Policy, LoadError> {
-        let fragment = Fragment::open(bytes)?;
+    pub fn open(bytes: impl Into<Bytes>) -> Result<Policy, LoadError> {
+        let fragment = Fragment::open(bytes.into())?;
         if fragment.kind != FragmentKind::Base || fragment.count(Section::Installation) != 1 {
             return Err(LoadError::WrongKind { expected: "base" });
         }

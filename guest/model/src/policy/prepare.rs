@@ -48,7 +48,7 @@ impl Policy {
     /// # Errors
     /// Any [`LoadError`]: damaged bytes, another revision, a reference to what the policy does not have, a full overlay.
     pub fn prepare(&mut self, bytes: Vec<u8>) -> Result<PreparedDelta, LoadError> {
-        let fragment = Fragment::open(bytes)?;
+        let fragment = Fragment::open(bytes.into())?;
         if fragment.kind != FragmentKind::Delta {
             return Err(LoadError::WrongKind { expected: "delta" });
         }
