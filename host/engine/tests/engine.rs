@@ -120,8 +120,8 @@ fn a_base_that_is_refused_leaves_the_old_one_in_force() {
     damaged[100] ^= 1;
     assert!(matches!(engine.load(damaged.into()), Err(LoadError::Invalid(_))));
     let mut newer = build(&source()).unwrap();
-    newer[16] = 3;
-    assert_eq!(engine.load(newer.into()), Err(LoadError::NewerFormat(3)));
+    newer[16] = u8::MAX;
+    assert_eq!(engine.load(newer.into()), Err(LoadError::NewerFormat(255)));
     assert_eq!(engine.load(set_state(1, CredentialState::Revoked).into()), Err(LoadError::WrongKind));
     assert_eq!(
         engine.load(Arc::from(*b"nothing")),
