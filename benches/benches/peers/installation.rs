@@ -11,8 +11,6 @@ use portcullis_model::verdict::Reason;
 
 /// How many different keys are asked with while the time is taken.
 const TIMED: usize = 65_536;
-/// How many keys the answers are compared with.
-const COVERED: usize = 64;
 /// The endpoint with address ranges.
 const RANGED: usize = 7;
 /// The endpoint without them, that is called from elsewhere.
@@ -71,8 +69,8 @@ pub(crate) fn timed(size: usize) -> impl Iterator<Item = Asked> {
     })
 }
 
-/// Requests for each answer that all can give, by keys from all over the table.
-pub(crate) fn covering(size: usize) -> Vec<Asked> {
+/// Requests for each answer that all can give, by as many keys from all over the table. Every other one may only read.
+pub(crate) fn covering(size: usize, keys: usize) -> Vec<Asked> {
     let v4 = |octets: [u8; 4]| IpAddr::from(octets);
     // In the ranges of the endpoint, and in the allowlist of every key.
     let inside = v4([192, 0, 2, 7]);
@@ -83,11 +81,11 @@ pub(crate) fn covering(size: usize) -> Vec<Asked> {
     };
     ask(size, "GET", RANGED, inside, Some(Reason::CredentialUnknown));
     ask(size - 1, "GET", RANGED, inside, Some(Reason::CredentialExpired));
-    for number in 0..COVERED {
+    for number in 0..keys {
         let key = number * 7_919 % (size - 1);
         let in_allowlist_only = IpAddr::V4(Ipv4Addr::new(10, u8::try_from(key % 64).unwrap_or_default(), 1, 2));
         let elsewhere = IpAddr::V4(Ipv4Addr::new(10, u8::try_from((key + 1) % 64).unwrap_or_default(), 1, 2));
-        let unless_writer = |reason| (key % 2 == 0).then_some(reason);
+        let unless_writer = |reason| key.is_multiple_of(2).then_some(reason);
         ask(key, "GET", RANGED, inside, None);
         ask(key, "GET", OPEN, in_allowlist_only, None);
         ask(key, "GET", RANGED, in_allowlist_only, Some(Reason::AddressNotInEndpoint));

@@ -17,18 +17,10 @@ pub(crate) const ARGUMENT: &str = "load-alone";
 /// How often a process that loads is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// What a load may take.
-pub(crate) struct Limits {
-    pub(crate) time: Duration,
-    /// Resident bytes beyond those of the records.
-    pub(crate) bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { time: Duration::from_secs(60), bytes: 8 << 30 }
-    }
-}
+/// How long a load may take.
+const MOST_TIME: Duration = Duration::from_secs(60);
+/// How much resident memory it may take beyond that of the records.
+const MOST_BYTES: u64 = 8 << 30;
 
 /// Loads a gate as this process; tells when the records are there, and when the gate is.
 pub(crate) fn alone<G: Gate>(size: usize) -> Result<()> {
@@ -44,13 +36,13 @@ pub(crate) fn alone<G: Gate>(size: usize) -> Result<()> {
 }
 
 /// Whether the gate loads that many credentials within the limits. Time and memory are printed and noted for the report.
-pub(crate) fn fits<G: Gate>(size: usize, limits: &Limits) -> Result<bool> {
+pub(crate) fn fits<G: Gate>(size: usize) -> Result<bool> {
     let mut child = Command::new(std::env::current_exe()?)
         .args([ARGUMENT, G::NAME, &size.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let outcome = watch(&mut child, limits);
+    let outcome = watch(&mut child);
     // It may have ended by itself.
     let _ = child.kill();
     child.wait()?;
@@ -69,7 +61,7 @@ enum Outcome {
     Not(String),
 }
 
-fn watch(child: &mut Child, limits: &Limits) -> Result<Outcome> {
+fn watch(child: &mut Child) -> Result<Outcome> {
     let mut said = BufReader::new(child.stdout.take().context("it has standard output")?).lines();
     let mut input = child.stdin.take().context("it has standard input")?;
     said.next().context("it ended before it had records")??;
@@ -88,11 +80,11 @@ fn watch(child: &mut Child, limits: &Limits) -> Result<Outcome> {
             Ok(None) => break Outcome::Not("it failed".to_owned()),
             Err(_) => {}
         }
-        if start.elapsed() > limits.time {
-            break Outcome::Not(format!("more than {} s", limits.time.as_secs()));
+        if start.elapsed() > MOST_TIME {
+            break Outcome::Not(format!("more than {} s", MOST_TIME.as_secs()));
         }
-        if memory(child.id(), "VmRSS:").is_ok_and(|bytes| bytes.saturating_sub(of_records) > limits.bytes) {
-            break Outcome::Not(format!("more than {} GiB", limits.bytes >> 30));
+        if memory(child.id(), "VmRSS:").is_ok_and(|bytes| bytes.saturating_sub(of_records) > MOST_BYTES) {
+            break Outcome::Not(format!("more than {} GiB", MOST_BYTES >> 30));
         }
     };
     let _ = child.kill();

@@ -31,7 +31,13 @@ use crate::installation::{Asked, covering, installation, timed};
 use crate::portcullis::{Component, Native};
 use crate::rego::{Interpreted, Machine};
 
+/// The numbers of credentials.
 const SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
+
+/// How many keys the answers are compared with.
+const COVERED: usize = 64;
+/// How many where a decision takes long.
+const COVERED_SLOWLY: usize = 2;
 
 /// Something that authorizes requests.
 trait Gate: Sized {
@@ -49,21 +55,21 @@ trait Gate: Sized {
 }
 
 fn measure<G: Gate>(criterion: &mut Criterion, size: usize) -> Result<()> {
-    let limits = load::Limits::default();
-    if !is_test() && !load::fits::<G>(size, &limits)? {
+    if !is_test() && !load::fits::<G>(size)? {
         return Ok(());
     }
     let source = installation(size)?;
     let mut gate = G::load(&source)?;
     drop(source);
-    for asked in covering(size) {
+    let is_slow = size >= G::SLOW_FROM;
+    for asked in covering(size, if is_slow { COVERED_SLOWLY } else { COVERED }) {
         let request = gate.request(&asked)?;
         let allows = gate.allows(&request)?;
         ensure!(allows == asked.denied.is_none(), "{} answers {allows} to {asked:?} at {size}", G::NAME);
     }
     let requests = timed(size).map(|asked| gate.request(&asked)).collect::<Result<Vec<_>>>()?;
     let mut group = criterion.benchmark_group("peers");
-    if size >= G::SLOW_FROM {
+    if is_slow {
         group.sample_size(10).sampling_mode(SamplingMode::Flat);
     }
     let mut all = requests.iter().cycle();

@@ -1,6 +1,6 @@
 //! regorus: the records are data by id, and one rule looks them up.
 //!
-//! Rego is evaluated in two ways: by the interpreter, as a policy compiled for one rule, and by the machine that regorus
+//! Rego is evaluated in two ways: by the interpreter, whose engine is prepared once and kept, and by the machine that regorus
 //! compiles rules to. Both are shown.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use portcullis_model::address::Cidr;
 use portcullis_model::source::Source;
 use regorus::languages::rego::compiler::Compiler;
 use regorus::rvm::RegoVM;
-use regorus::{CompiledPolicy, Engine, Value};
+use regorus::{Engine, Value};
 
 use crate::Gate;
 use crate::installation::Asked;
@@ -80,11 +80,11 @@ fn data(source: &Source) -> Value {
     object([("keys", object(keys)), ("tenants", tenants)])
 }
 
-fn compile(data: Value) -> Result<CompiledPolicy> {
+fn engine(data: Value) -> Result<Engine> {
     let mut engine = Engine::new();
     engine.add_policy("gate.rego".to_owned(), POLICY.to_owned())?;
     engine.add_data(data)?;
-    engine.compile_with_entrypoint(&Arc::from(RULE))
+    Ok(engine)
 }
 
 fn input(asked: &Asked) -> Value {
@@ -98,14 +98,14 @@ fn input(asked: &Asked) -> Value {
 }
 
 /// The interpreter.
-pub(crate) struct Interpreted(CompiledPolicy);
+pub(crate) struct Interpreted(Engine);
 
 impl Gate for Interpreted {
     const NAME: &'static str = "regorus, interpreter";
     type Request = Value;
 
     fn load(source: &Source) -> Result<Self> {
-        Ok(Interpreted(compile(data(source))?))
+        Ok(Interpreted(engine(data(source))?))
     }
 
     fn request(&self, asked: &Asked) -> Result<Value> {
@@ -113,7 +113,8 @@ impl Gate for Interpreted {
     }
 
     fn allows(&mut self, request: &Value) -> Result<bool> {
-        Ok(*self.0.eval_with_input(request.clone())?.as_bool()?)
+        self.0.set_input(request.clone());
+        Ok(*self.0.eval_rule(RULE.to_owned())?.as_bool()?)
     }
 }
 
@@ -126,7 +127,7 @@ impl Gate for Machine {
 
     fn load(source: &Source) -> Result<Self> {
         let data = data(source);
-        let compiled = compile(Value::new_object())?;
+        let compiled = engine(Value::new_object())?.compile_with_entrypoint(&Arc::from(RULE))?;
         let program = Compiler::compile_from_policy(&compiled, &[RULE])?;
         let mut machine = RegoVM::new_with_policy(compiled);
         machine.load_program(program);
