@@ -1,5 +1,9 @@
 //! Decisions on two threads beside decisions on one, by turns.
+//!
+//! By the clock the ratio is what the machine has left for this program; neighbours take from it. By the time that the threads
+//! had a processor it is what they take from each other: caches and memory. Waiting for a lock shows by the clock alone.
 
+use std::fs;
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::sync::Barrier;
@@ -30,6 +34,15 @@ pub(crate) struct Scale {
     pub(crate) two: f64,
     /// The ratio within a round: the first quarter, the median, and the third quarter of the rounds.
     pub(crate) ratio: [f64; 3],
+    /// The same by processor time.
+    pub(crate) ratio_of_processor: [f64; 3],
+}
+
+/// How often something was done, in millions a second.
+#[derive(Clone, Copy)]
+struct Rate {
+    by_clock: f64,
+    by_processor: f64,
 }
 
 /// Measures as many rounds of each.
@@ -64,24 +77,31 @@ fn scale<S: Send>(
     mut states: [S; 2],
     act: impl Fn(&mut S, usize) + Sync,
 ) -> Result<Scale> {
-    let (mut one, mut two, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut one, mut two, mut ratios, mut of_processor) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // The first round warms everything up and does not count.
     for round in 0..=rounds {
         let [first, _] = &mut states;
         let alone = turn(std::slice::from_mut(first), &act)?;
         let both = turn(&mut states, &act)?;
         if round > 0 {
-            one.push(alone);
-            two.push(both);
-            ratios.push(both / alone);
+            one.push(alone.by_clock);
+            two.push(both.by_clock);
+            ratios.push(both.by_clock / alone.by_clock);
+            of_processor.push(both.by_processor / alone.by_processor);
         }
     }
-    let ratio = [0.25, 0.5, 0.75].map(|part| quantile(&mut ratios, part));
-    Ok(Scale { name, one: quantile(&mut one, 0.5), two: quantile(&mut two, 0.5), ratio })
+    let quarters = |ratios: &mut [f64]| [0.25, 0.5, 0.75].map(|part| quantile(ratios, part));
+    Ok(Scale {
+        name,
+        one: quantile(&mut one, 0.5),
+        two: quantile(&mut two, 0.5),
+        ratio: quarters(&mut ratios),
+        ratio_of_processor: quarters(&mut of_processor),
+    })
 }
 
-/// Each state on a thread of its own; how often all of them acted together, in millions a second.
-fn turn<S: Send>(states: &mut [S], act: &(impl Fn(&mut S, usize) + Sync)) -> Result<f64> {
+/// Each state on a thread of its own; how often all of them acted together.
+fn turn<S: Send>(states: &mut [S], act: &(impl Fn(&mut S, usize) + Sync)) -> Result<Rate> {
     let barrier = Barrier::new(states.len());
     let threads = states.len();
     thread::scope(|scope| {
@@ -90,22 +110,36 @@ fn turn<S: Send>(states: &mut [S], act: &(impl Fn(&mut S, usize) + Sync)) -> Res
             .zip(0..)
             .map(|(state, number): (_, usize)| {
                 let barrier = &barrier;
-                scope.spawn(move || {
+                scope.spawn(move || -> Result<Rate> {
                     // Every thread asks with requests of its own.
                     let first = number * REQUESTS / threads;
                     let mut done = 0;
                     barrier.wait();
-                    let start = Instant::now();
+                    let (start, processor) = (Instant::now(), processor_time()?);
                     while start.elapsed() < TURN {
                         for _ in 0..LOOK_EVERY {
                             act(state, first + done);
                             done += 1;
                         }
                     }
-                    done as f64 / start.elapsed().as_secs_f64() / 1e6
+                    let rate = |time: Duration| done as f64 / time.as_secs_f64() / 1e6;
+                    Ok(Rate { by_clock: rate(start.elapsed()), by_processor: rate(processor_time()? - processor) })
                 })
             })
             .collect();
-        running.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))).sum()
+        let mut sum = Rate { by_clock: 0.0, by_processor: 0.0 };
+        for thread in running {
+            let rate = thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+            sum.by_clock += rate.by_clock;
+            sum.by_processor += rate.by_processor;
+        }
+        Ok(sum)
     })
+}
+
+/// How long this thread had a processor.
+fn processor_time() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ns = text.split(' ').next().context("a time")?.parse()?;
+    Ok(Duration::from_nanos(ns))
 }

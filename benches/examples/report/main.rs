@@ -24,7 +24,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use portcullis_benches::instructions::{self, count};
+use portcullis_benches::source;
 use portcullis_benches::sweeps::Sweep;
+use portcullis_model::policy::build;
 
 use estimates::Estimates;
 use tables::{Ends, Measured};
@@ -60,6 +62,8 @@ fn main() -> Result<()> {
     }
     let options = Options::new(arguments)?;
     let target = target()?;
+    // First, so that memory that is not there shows before anything else took its time.
+    let ten_million = options.ten_million.then(ten_million::measure).transpose()?;
     if !options.keep {
         bench(&target, options.short)?;
     }
@@ -70,7 +74,8 @@ fn main() -> Result<()> {
         cores: cores::measure(rounds)?,
         allocations: allocations()?,
         instructions: sweep_instructions(options.short)?,
-        ten_million: options.ten_million.then(ten_million::measure).transpose()?,
+        ten_million,
+        base_bytes: build(&source(1_000_000)?)?.len(),
         machine: machine::describe()?,
         short: options.short,
     };
@@ -94,7 +99,7 @@ fn cargo() -> Command {
 
 /// Has criterion measure.
 fn bench(target: &Path, short: bool) -> Result<()> {
-    let (warm_up, measurement) = if short { ("0.2", "0.5") } else { ("1", "2") };
+    let (warm_up, measurement) = if short { ("0.2", "0.5") } else { ("0.5", "1.5") };
     let mut bench = cargo();
     bench.args(["bench", "-p", "portcullis-benches", "--", "--noplot"]);
     bench.args(["--warm-up-time", warm_up, "--measurement-time", measurement]);
