@@ -15,7 +15,7 @@ use portcullis_model::policy::build;
 use portcullis_model::verdict::Verdict;
 use portcullis_tests::minter::{Minter, minter};
 
-const SIZES: [usize; 2] = [1_000, 1_000_000];
+const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 /// Tokens that are asked with while all of them are in the cache.
 const SEEN: usize = 512;

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use portcullis_benches::sweeps::Sweep;
 
 use crate::estimates::Estimates;
-use crate::tables::{GATES, PEER_SIZES};
+use crate::tables::{GATES, PEER_SIZES, grouped};
 
 /// A line: its name, and its points.
 type Line = (&'static str, Vec<(f64, f64)>);
@@ -26,10 +26,11 @@ pub(crate) fn sweeps(estimates: &Estimates, path: &Path) -> Result<()> {
     let mut chart = ChartBuilder::on(&area)
         .caption("A decision by a key, component", ("sans-serif", 20))
         .margin(12)
+        .margin_right(44)
         .x_label_area_size(42)
         .y_label_area_size(70)
         .build_cartesian_2d((1.0..1e6).log_scale(), 0.0..most * 1.3)?;
-    chart.configure_mesh().x_desc("how many").y_desc("us").x_label_formatter(&|size| format!("{size}")).draw()?;
+    chart.configure_mesh().x_desc("how many").y_desc("us").x_label_formatter(&|size| many(*size)).draw()?;
     for (number, (name, points)) in lines.into_iter().enumerate() {
         let colour = Palette99::pick(number).stroke_width(2);
         let drawn = chart.draw_series(LineSeries::new(points, colour).point_size(3))?;
@@ -63,6 +64,7 @@ pub(crate) fn peers(estimates: &Estimates, path: &Path) -> Result<()> {
     let mut chart = ChartBuilder::on(&area)
         .caption("The same decisions", ("sans-serif", 20))
         .margin(12)
+        .margin_right(44)
         .x_label_area_size(42)
         .y_label_area_size(70)
         .build_cartesian_2d((first..last).log_scale(), (least / 2.0..most * 2.0).log_scale())?;
@@ -70,8 +72,8 @@ pub(crate) fn peers(estimates: &Estimates, path: &Path) -> Result<()> {
         .configure_mesh()
         .x_desc("credentials")
         .y_desc("us of a decision")
-        .x_label_formatter(&|size| format!("{size}"))
-        .y_label_formatter(&|us| format!("{us}"))
+        .x_label_formatter(&|size| many(*size))
+        .y_label_formatter(&|us| many(*us))
         .draw()?;
     for (number, (name, points)) in lines.into_iter().enumerate() {
         let colour = Palette99::pick(number).stroke_width(2);
@@ -80,4 +82,14 @@ pub(crate) fn peers(estimates: &Estimates, path: &Path) -> Result<()> {
     }
     chart.configure_series_labels().position(SeriesLabelPosition::UpperLeft).background_style(WHITE.mix(0.8)).draw()?;
     Ok(area.present()?)
+}
+
+/// A number of an axis.
+fn many(number: f64) -> String {
+    if number < 1.0 {
+        return number.to_string();
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "axes have powers of ten alone")]
+    let number = number as usize;
+    grouped(number)
 }
