@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use portcullis_engine::{Config, Engine, Request};
@@ -18,6 +19,9 @@ use crate::{
 
 /// A step that shares no factor with any number of credentials: it visits the whole table out of order.
 const STEP: usize = 7_919;
+
+/// A deadline is wall time, and the machine may be busy with others.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A policy, and requests that it allows.
 pub struct Case {
@@ -58,7 +62,7 @@ impl Case {
 
     /// The component with this policy, which allows the requests.
     pub fn engine(&self, workers: NonZeroUsize) -> Result<Engine> {
-        let engine = Engine::new(&Config { workers, ..Config::default() })?;
+        let engine = Engine::new(&Config { workers, decide_deadline: DEADLINE, ..Config::default() })?;
         engine.load(Arc::clone(&self.base))?;
         for sheet in &self.sheets {
             engine.load_keys(sheet)?;

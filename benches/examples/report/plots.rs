@@ -16,7 +16,7 @@ type Line = (&'static str, Vec<(f64, f64)>);
 pub(crate) fn sweeps(estimates: &Estimates, path: &Path) -> Result<()> {
     let line = |sweep: Sweep| -> Line {
         let points =
-            sweep.sizes().filter_map(|size| Some((size as f64, estimates.median("sweep", sweep.name(), size)? / 1e3)));
+            sweep.sizes().filter_map(|size| Some((size as f64, estimates.quiet("sweep", sweep.name(), size)? / 1e3)));
         (sweep.name(), points.collect())
     };
     let lines = Sweep::ALL.map(line);
@@ -24,7 +24,7 @@ pub(crate) fn sweeps(estimates: &Estimates, path: &Path) -> Result<()> {
     let area = SVGBackend::new(path, (900, 520)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption("A decision by a key, component", ("sans-serif", 20))
+        .caption("A decision by a key, component, quiet", ("sans-serif", 20))
         .margin(12)
         .margin_right(44)
         .x_label_area_size(42)
