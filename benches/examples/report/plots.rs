@@ -49,9 +49,8 @@ pub(crate) fn peers(estimates: &Estimates, path: &Path) -> Result<()> {
     let lines: Vec<Line> = GATES
         .iter()
         .map(|gate| {
-            let points = PEER_SIZES
-                .iter()
-                .filter_map(|size| Some((*size as f64, estimates.median("peers", gate, *size)? / 1e3)));
+            let points =
+                PEER_SIZES.iter().filter_map(|size| Some((*size as f64, estimates.quiet("peers", gate, *size)? / 1e3)));
             (*gate, points.collect())
         })
         .collect();
@@ -62,7 +61,7 @@ pub(crate) fn peers(estimates: &Estimates, path: &Path) -> Result<()> {
     let area = SVGBackend::new(path, (900, 520)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption("The same decisions", ("sans-serif", 20))
+        .caption("The same decisions, quiet", ("sans-serif", 20))
         .margin(12)
         .margin_right(44)
         .x_label_area_size(42)

@@ -228,7 +228,8 @@ fn peers(out: &mut String, estimates: &Estimates) -> Result<()> {
         out,
         "## Beside others\n\nThe same tenants, groups, address ranges, expiries and decisions in each one's own idiom (`benches/benches/peers`); that all\n\
          answer alike is asserted first. Portcullis parses the head of the HTTP request, routes it, and finds and hashes the key; the\n\
-         others are told the key's id, the endpoint and the address in the form that they take. Microseconds of a decision.\n\n\
+         others are told the key's id, the endpoint and the address in the form that they take. Microseconds of a decision; quiet in\n\
+         brackets, and in the plot.\n\n\
          ![](results-peers.svg)\n"
     )?;
     let heads = PEER_SIZES.map(grouped).join(" | ");
@@ -236,7 +237,11 @@ fn peers(out: &mut String, estimates: &Estimates) -> Result<()> {
     for gate in GATES {
         let cells = PEER_SIZES.map(|size| match estimates.load(gate, size) {
             Some(Load::Failed(why)) => format!("cannot load: {why}"),
-            Some(Load::Done { .. }) | None => micros(estimates.median("peers", gate, size)),
+            Some(Load::Done { .. }) | None => {
+                let [median, quiet] =
+                    [estimates.median("peers", gate, size), estimates.quiet("peers", gate, size)].map(micros);
+                format!("{median} ({quiet})")
+            }
         });
         writeln!(out, "| {gate} | {} |", cells.join(" | "))?;
     }
