@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use portcullis_benches::{now, source};
+use portcullis_benches::{now, sizes, source};
 use portcullis_engine::{Config, Engine};
 use portcullis_model::id::Revision;
 use portcullis_model::policy::{build, build_delta};
@@ -22,7 +22,7 @@ fn engine() -> Result<Engine> {
 fn load(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("load");
     group.sample_size(10);
-    for size in SIZES {
+    for size in sizes(SIZES) {
         let source = source(size)?;
         let base: Arc<[u8]> = build(&source)?.into();
         let per_credential = base.len() as f64 / size as f64;
@@ -42,7 +42,7 @@ fn load(criterion: &mut Criterion) -> Result<()> {
 /// Applies a delta of one credential to both instances: it is in force when this ends.
 fn delta(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("delta");
-    for size in SIZES {
+    for size in sizes(SIZES) {
         let source = source(size)?;
         let engine = engine()?;
         engine.load(build(&source)?.into())?;

@@ -1,4 +1,4 @@
-//! One decision by an access token in the component: new, so that its signature is verified, and seen before.
+//! One decision by an access token, in the component and native: new, so that its signature is verified, and seen before.
 //!
 //! Each iteration asks with another token. Of the new ones there are four times as many as the cache holds, so each is gone
 //! when it comes again.
@@ -7,26 +7,20 @@ use std::hint::black_box;
 
 use anyhow::{Context as _, Result, bail};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use portcullis_benches::{NOW_S, bearer_request, clients, now};
+use portcullis_benches::cases::token;
+use portcullis_benches::{bearer_request, clients, now, sizes};
 use portcullis_engine::{Config, Engine, Request};
+use portcullis_eval::{Gate, Input, Silent};
 use portcullis_model::policy::build;
 use portcullis_model::verdict::Verdict;
 use portcullis_tests::minter::{Minter, minter};
 
-const SIZES: [usize; 2] = [1_000, 1_000_000];
+const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 /// Tokens that are asked with while all of them are in the cache.
 const SEEN: usize = 512;
 /// Tokens that never are.
 const NEW: usize = 16_384;
-
-fn token(minter: &Minter, client: usize, number: usize) -> String {
-    let client = format!("k{client:07}");
-    minter.token(&serde_json::json!({
-        "iss": "https://api.shop.example", "sub": client, "client_id": client, "aud": ["shop"], "scope": "orders.read",
-        "iat": NOW_S - 60, "exp": NOW_S + 840, "jti": format!("{number:022}"), "secret_version": 1,
-    }))
-}
 
 fn decide(criterion: &mut Criterion) -> Result<()> {
     let now = now()?;
@@ -38,10 +32,13 @@ fn decide(criterion: &mut Criterion) -> Result<()> {
         .map(|minter| (0..NEW).map(|number| bearer_request(&token(minter, number % 1_000, number))).collect())
         .collect::<Result<_>>()?;
     let mut group = criterion.benchmark_group("token");
-    for size in SIZES {
+    for size in sizes(SIZES) {
         let mut source = clients(size)?;
         source.installation.token_keys = minters.iter().map(Minter::public).collect();
         let base = build(&source)?;
+        let mut native = Gate::default();
+        native.load(base.clone())?;
+        native.confirm(now);
         let config = Config { workers: std::num::NonZeroUsize::MIN, ..Config::default() };
         let engine = Engine::new(&config)?;
         engine.load(base.into())?;
@@ -49,26 +46,36 @@ fn decide(criterion: &mut Criterion) -> Result<()> {
         let ask = |head: &[u8]| engine.decide(Request::new(head, now));
         for (minter, new) in minters.iter().zip(&new) {
             let algorithm = minter.algorithm().as_str();
+            let mut details = Vec::new();
+            let mut ask_native = |head: &[u8]| {
+                native.decide(Input { head, now, body_digest: None, replay: None }, &mut Silent, &mut details)
+            };
             let seen: Vec<Vec<u8>> = (0..SEEN)
                 .map(|number| bearer_request(&token(minter, number * 7_919 % size, number)))
                 .collect::<Result<_>>()?;
             for head in &seen {
                 let verdict = ask(head)?.verdict();
-                if verdict != Verdict::Allow {
+                if verdict != Verdict::Allow || ask_native(head) != Verdict::Allow {
                     bail!("the request under measurement is not allowed: {verdict:?}");
                 }
             }
             let mut heads = seen.iter().cycle();
-            group.bench_function(BenchmarkId::new(format!("seen {algorithm}"), size), |bencher| {
+            group.bench_function(BenchmarkId::new(format!("component, seen {algorithm}"), size), |bencher| {
                 bencher.iter(|| black_box(heads.next().map(|head| ask(head))));
+            });
+            group.bench_function(BenchmarkId::new(format!("native, seen {algorithm}"), size), |bencher| {
+                bencher.iter(|| black_box(heads.next().map(|head| ask_native(head))));
             });
             let first = new.first().context("a token")?;
             if ask(first)?.verdict() != Verdict::Allow {
                 bail!("a new token is not allowed");
             }
             let mut heads = new.iter().cycle();
-            group.bench_function(BenchmarkId::new(format!("new {algorithm}"), size), |bencher| {
+            group.bench_function(BenchmarkId::new(format!("component, new {algorithm}"), size), |bencher| {
                 bencher.iter(|| black_box(heads.next().map(|head| ask(head))));
+            });
+            group.bench_function(BenchmarkId::new(format!("native, new {algorithm}"), size), |bencher| {
+                bencher.iter(|| black_box(heads.next().map(|head| ask_native(head))));
             });
         }
     }

@@ -1,8 +1,14 @@
 //! The installation that the benchmarks decide for, at any number of credentials.
 
+pub mod cases;
+pub mod instructions;
+pub mod sweeps;
+
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use anyhow::{Context as _, Result};
+use portcullis_model::address::Cidr;
 use portcullis_model::credential::{Kind, SecretDigest, Seed, key_checksum};
 use portcullis_model::head::RequestHead;
 use portcullis_model::id::{EndpointRef, Id, Revision};
@@ -20,8 +26,22 @@ use sha2::{Digest as _, Sha256};
 pub const NOW_S: u64 = 1_795_251_600;
 /// How many credentials a tenant has.
 const PER_TENANT: usize = 100;
+/// The largest size of a test.
+const TEST_SIZE: usize = 1_000;
 /// The length of a key in bytes.
 pub const KEY_BYTES: usize = 52;
+
+/// Whether this program was started to run each benchmark once and measure nothing: `cargo bench -- --test`.
+#[must_use]
+pub fn is_test() -> bool {
+    std::env::args().any(|argument| argument == "--test")
+}
+
+/// Those of the sizes that are to be measured: of a test only those that are built at once.
+pub fn sizes<const N: usize>(all: [usize; N]) -> impl Iterator<Item = usize> {
+    let most = if is_test() { TEST_SIZE } else { usize::MAX };
+    all.into_iter().filter(move |size| *size <= most)
+}
 
 /// The time of every decision.
 pub fn now() -> Result<UnixTime> {
@@ -37,87 +57,132 @@ pub fn key(number: usize) -> String {
     body.chars().chain(sum).collect()
 }
 
-/// An installation with that many tenant keys, 100 to a tenant, two groups to a tenant, one service of 20 endpoints, an
-/// address filter on the endpoint that is called, and an allowlist on every key.
-pub fn source(credentials: usize) -> Result<Source> {
-    let id = |text: String| text.parse::<Id>().context("an id");
-    let endpoint_ref = |name: &str| EndpointRef::try_from(format!("shop/{name}")).context("an endpoint");
-    let mut source = Source::empty(Revision(1), Seed(*b"a benchmark seed"));
-    let endpoints: Vec<String> = (0..20).map(|number| format!("endpoint-{number}")).collect();
-    source.services.push(Service {
-        id: id("shop".to_owned())?,
-        hosts: vec!["api.shop.example".to_owned().try_into()?],
-        prefix: "/v1".to_owned(),
-        tenant: None,
-        accept: Presentation::usual(),
-        endpoints: endpoints
-            .iter()
-            .map(|name| {
-                Ok(Endpoint {
-                    id: id(name.clone())?,
-                    name: String::new(),
-                    methods: Methods::ALL,
-                    paths: vec![format!("/v1/{name}"), format!("/v1/{name}/{{id}}")],
-                    prefixes: Vec::new(),
-                    per_application: false,
-                    scope: None,
-                    audience: None,
-                    legacy: false,
-                    formerly: None,
-                    aliases: Vec::new(),
-                    token_endpoint: false,
+/// How large an installation is. Its tenants, and so on, are all alike; each key is in another group than its neighbours.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// How many tenant keys there are.
+    pub credentials: usize,
+    /// How many of them a tenant has; the last tenant may have fewer.
+    pub per_tenant: usize,
+    /// How many endpoints the one service has.
+    pub endpoints: usize,
+    /// The endpoints of which a tenant says who may call them from where.
+    pub ranged: Range<usize>,
+    /// The addresses that may call those.
+    pub ranges: Vec<Cidr>,
+    /// How many groups a tenant has.
+    pub groups: usize,
+    /// The endpoints that a group may call, by all methods.
+    pub permitted: Range<usize>,
+    /// The addresses that every key may be used from, besides a range of its own.
+    pub allowlist: Vec<Cidr>,
+}
+
+impl Shape {
+    /// That many tenant keys, 100 to a tenant, two groups to a tenant, one service of 20 endpoints, an address filter on
+    /// the endpoint that is called, and an allowlist on every key.
+    pub fn usual(credentials: usize) -> Result<Shape> {
+        Ok(Shape {
+            credentials,
+            per_tenant: PER_TENANT,
+            endpoints: 20,
+            ranged: 7..8,
+            ranges: vec!["192.0.2.0/24".parse()?, "198.51.100.0/24".parse()?, "2001:db8::/32".parse()?],
+            groups: 2,
+            permitted: 0..20,
+            allowlist: vec!["192.0.2.0/25".parse()?],
+        })
+    }
+
+    /// The records of such an installation.
+    pub fn source(&self) -> Result<Source> {
+        let id = |text: String| text.parse::<Id>().context("an id");
+        let endpoint_ref = |number| EndpointRef::try_from(format!("shop/endpoint-{number}")).context("an endpoint");
+        let mut source = Source::empty(Revision(1), Seed(*b"a benchmark seed"));
+        source.services.push(Service {
+            id: id("shop".to_owned())?,
+            hosts: vec!["api.shop.example".to_owned().try_into()?],
+            prefix: "/v1".to_owned(),
+            tenant: None,
+            accept: Presentation::usual(),
+            endpoints: (0..self.endpoints).map(endpoint).collect::<Result<_>>()?,
+        });
+        for number in 0..self.credentials.div_ceil(self.per_tenant) {
+            let tenant = id(format!("tenant-{number}"))?;
+            let settings = self.ranged.clone().map(|number| {
+                Ok(EndpointSettings {
+                    endpoint: endpoint_ref(number)?,
+                    ip_ranges: self.ranges.clone(),
+                    signature: SignatureMode::Off,
+                    replay: Default::default(),
                 })
-            })
-            .collect::<Result<_>>()?,
-    });
-    for number in 0..credentials.div_ceil(PER_TENANT) {
-        let tenant = id(format!("tenant-{number}"))?;
-        source.tenants.push(Tenant {
-            id: tenant.clone(),
-            state: TenantState::Active,
-            modules: vec![Module::IpFilter],
-            endpoints: vec![EndpointSettings {
-                endpoint: endpoint_ref("endpoint-7")?,
-                ip_ranges: vec!["192.0.2.0/24".parse()?, "198.51.100.0/24".parse()?, "2001:db8::/32".parse()?],
-                signature: SignatureMode::Off,
-                replay: Default::default(),
-            }],
-            token_issuer: None,
-            token_revocation: Default::default(),
-        });
-        for group in ["readers", "writers"] {
-            let permissions = endpoints
-                .iter()
-                .map(|name| Ok(Permission { endpoint: endpoint_ref(name)?, methods: Methods::ALL }))
-                .collect::<Result<_>>()?;
-            source.groups.push(Group { id: id(group.to_owned())?, tenant: tenant.clone(), permissions });
+            });
+            source.tenants.push(Tenant {
+                id: tenant.clone(),
+                state: TenantState::Active,
+                modules: vec![Module::IpFilter],
+                endpoints: settings.collect::<Result<_>>()?,
+                token_issuer: None,
+                token_revocation: Default::default(),
+            });
+            for number in 0..self.groups {
+                let permissions = self.permitted.clone();
+                let permissions = permissions
+                    .map(|number| Ok(Permission { endpoint: endpoint_ref(number)?, methods: Methods::ALL }))
+                    .collect::<Result<_>>()?;
+                source.groups.push(Group { id: id(format!("group-{number}"))?, tenant: tenant.clone(), permissions });
+            }
         }
+        let expires = Some(Expiry::at(UnixTime::from_secs(NOW_S + 86_400).context("the time is in range")?));
+        for number in 0..self.credentials {
+            let mut ip_allowlist = self.allowlist.clone();
+            ip_allowlist.push(format!("10.{}.0.0/16", number % 64).parse()?);
+            source.credentials.push(Credential {
+                id: id(format!("k{number:07}"))?,
+                tenant: id(format!("tenant-{}", number / self.per_tenant))?,
+                kind: Kind::Tenant,
+                state: CredentialState::Active,
+                expires,
+                secrets: vec![SecretVersion {
+                    version: 1,
+                    sha256: SecretDigest::new(Sha256::digest(key(number)).into()),
+                    until: None,
+                    signing_slot: None,
+                }],
+                group: Some(id(format!("group-{}", number % self.groups))?),
+                ip_allowlist,
+                endpoints: Vec::new(),
+                applications: Vec::new(),
+                creator: None,
+                creator_rule: CreatorRule::FollowCreator,
+                signature_profile: None,
+                signed_only: false,
+            });
+        }
+        Ok(source)
     }
-    let expires = Some(Expiry::at(UnixTime::from_secs(NOW_S + 86_400).context("the time is in range")?));
-    for number in 0..credentials {
-        source.credentials.push(Credential {
-            id: id(format!("k{number:07}"))?,
-            tenant: id(format!("tenant-{}", number / PER_TENANT))?,
-            kind: Kind::Tenant,
-            state: CredentialState::Active,
-            expires,
-            secrets: vec![SecretVersion {
-                version: 1,
-                sha256: SecretDigest::new(Sha256::digest(key(number)).into()),
-                until: None,
-                signing_slot: None,
-            }],
-            group: Some(id(if number % 2 == 0 { "readers" } else { "writers" }.to_owned())?),
-            ip_allowlist: vec!["192.0.2.0/25".parse()?, format!("10.{}.0.0/16", number % 64).parse()?],
-            endpoints: Vec::new(),
-            applications: Vec::new(),
-            creator: None,
-            creator_rule: CreatorRule::FollowCreator,
-            signature_profile: None,
-            signed_only: false,
-        });
-    }
-    Ok(source)
+}
+
+fn endpoint(number: usize) -> Result<Endpoint> {
+    Ok(Endpoint {
+        id: format!("endpoint-{number}").parse()?,
+        name: String::new(),
+        methods: Methods::ALL,
+        paths: vec![format!("/v1/endpoint-{number}"), format!("/v1/endpoint-{number}/{{id}}")],
+        prefixes: Vec::new(),
+        per_application: false,
+        scope: None,
+        audience: None,
+        legacy: false,
+        formerly: None,
+        aliases: Vec::new(),
+        token_endpoint: false,
+    })
+}
+
+/// The records of the installation that most is measured on: [`Shape::usual`].
+pub fn source(credentials: usize) -> Result<Source> {
+    Shape::usual(credentials)?.source()
 }
 
 /// An installation as [`source`], but of OAuth clients: as many, of the same ids, with one scope on the endpoint.
@@ -191,6 +256,12 @@ pub fn bearer_request(token: &str) -> Result<Vec<u8>> {
     packed([REQUEST_ID, (b"authorization", format!("Bearer {token}").as_bytes())])
 }
 
+/// A packed request as that of [`request`] by another method, for another endpoint, or from another address.
+pub fn call(key: &str, method: &str, endpoint: usize, peer: IpAddr) -> Result<Vec<u8>> {
+    let target = format!("/v1/endpoint-{endpoint}/42?expand=lines");
+    pack(method, &target, peer, [REQUEST_ID, (b"x-api-key", key.as_bytes())])
+}
+
 /// A packed request with 12 header fields, and where the key stands in it, so that it can be exchanged in place.
 pub fn request(key: &str) -> Result<(Vec<u8>, usize)> {
     let packed = packed([REQUEST_ID, (b"x-api-key", key.as_bytes())])?;
@@ -199,11 +270,17 @@ pub fn request(key: &str) -> Result<(Vec<u8>, usize)> {
     Ok((packed, at))
 }
 
+/// Where every request comes from, unless it says otherwise.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 const TARGET: &str = "/v1/endpoint-7/42?expand=lines";
 const REQUEST_ID: (&[u8], &[u8]) = (b"x-request-id", b"0b9d4c1e-4a57-4b1c-9d43-6d6a5f0f7a11");
 
 /// A packed request with 12 header fields, of which the last two are given, and without a body.
-fn packed([first, last]: [(&[u8], &[u8]); 2]) -> Result<Vec<u8>> {
+fn packed(fields: [(&[u8], &[u8]); 2]) -> Result<Vec<u8>> {
+    pack("GET", TARGET, PEER, fields)
+}
+
+fn pack(method: &str, target: &str, peer: IpAddr, [first, last]: [(&[u8], &[u8]); 2]) -> Result<Vec<u8>> {
     let headers: [(&[u8], &[u8]); 12] = [
         (b"host", b"api.shop.example"),
         (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0"),
@@ -220,10 +297,10 @@ fn packed([first, last]: [(&[u8], &[u8]); 2]) -> Result<Vec<u8>> {
     ];
     let head = RequestHead {
         secure: true,
-        peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
-        method: b"GET",
+        peer,
+        method: method.as_bytes(),
         authority: None,
-        target: TARGET.as_bytes(),
+        target: target.as_bytes(),
         headers: &headers,
         bodiless: true,
     };
