@@ -66,7 +66,7 @@ fn asked<'a>(head: &'a [u8], case: &'a Case) -> EngineRequest<'a> {
 
 fn packed(decision: &Decision) -> (Verdict, Vec<u8>) {
     let mut details = Vec::new();
-    decision.details().pack(&mut details).unwrap();
+    assert!(decision.details().pack(&mut details).is_ok(), "what was unpacked is text");
     (decision.verdict(), details)
 }
 

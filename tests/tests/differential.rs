@@ -57,7 +57,7 @@ fn judge(gate: &Gate, (_, answered): &Answered, now: UnixTime) -> Result<Answere
 
 fn packed(decision: &Decision) -> Answered {
     let mut details = Vec::new();
-    decision.details().pack(&mut details).unwrap();
+    assert!(decision.details().pack(&mut details).is_ok(), "what was unpacked is text");
     (decision.verdict(), details)
 }
 
