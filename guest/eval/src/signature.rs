@@ -15,6 +15,7 @@ use portcullis_model::signing::canonical::{Canonical, Field};
 use portcullis_model::signing::date::{self, Weekday};
 use portcullis_model::signing::{self, Output, UNSIGNED_PAYLOAD};
 use portcullis_model::source::{CanonicalForm, SignatureHash};
+use portcullis_model::sweep;
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{DigestAlgorithm, NeedBody, Reason};
 use sha2::{Digest as _, Sha256};
@@ -347,13 +348,12 @@ impl<'a> Claim<'a> {
             return Err(malformed);
         }
         let (algorithm, rest) = split(value, b' ').ok_or(malformed)?;
-        let mut parts = rest.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        let mut part = |name: &[u8]| parts.next().and_then(|part| part.strip_prefix(name)).ok_or(malformed);
-        let (credential, fields) = (part(b"Credential=")?, part(b"SignedHeaders=")?);
-        let signature = part(b"Signature=")?;
-        if parts.next().is_some() {
-            return Err(malformed);
-        }
+        let (credential, rest) = split(rest, b',').ok_or(malformed)?;
+        let (fields, signature) = split(rest, b',').ok_or(malformed)?;
+        let credential = credential.trim_ascii().strip_prefix(b"Credential=").ok_or(malformed)?;
+        let fields = fields.trim_ascii().strip_prefix(b"SignedHeaders=").ok_or(malformed)?;
+        // A comma in it is no hex digit.
+        let signature = signature.trim_ascii().strip_prefix(b"Signature=").ok_or(malformed)?;
         Claim::new(algorithm, credential, fields, signature, profile)
     }
 
@@ -525,7 +525,7 @@ fn without_default_port(fields: &mut [Field<'_>]) -> bool {
 }
 
 fn split(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let place = text.iter().position(|byte| *byte == at)?;
+    let place = sweep::find(text, at)?;
     Some((text.get(..place)?, text.get(place + 1..)?))
 }
 

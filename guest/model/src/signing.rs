@@ -25,6 +25,12 @@ use crate::time::UnixTime;
 /// What stands for the body of a presigned URL in Escher.
 pub const UNSIGNED_PAYLOAD: &[u8] = b"UNSIGNED-PAYLOAD";
 
+/// The SHA-256 of nothing.
+const EMPTY_SHA256: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
 /// A digest or an HMAC of either hash.
 #[derive(Clone, Copy)]
 pub struct Output {
@@ -88,6 +94,8 @@ impl SignatureHash {
     #[must_use]
     pub fn digest(self, bytes: &[u8]) -> Output {
         match self {
+            // Most signed requests have no body, and hashing nothing takes a block as well.
+            SignatureHash::Sha256 if bytes.is_empty() => Output::new(&EMPTY_SHA256),
             SignatureHash::Sha256 => Output::new(&Sha256::digest(bytes)),
             SignatureHash::Sha512 => Output::new(&Sha512::digest(bytes)),
         }
@@ -185,6 +193,12 @@ mod tests {
         let expected = "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9";
         assert_eq!(base16ct::lower::encode_string(&key.0[..32]), expected);
         assert_eq!(key.0[32..], [0; 32]);
+    }
+
+    #[test]
+    fn the_digest_of_nothing_is_that_of_the_hash() {
+        assert_eq!(Sha256::digest([])[..], EMPTY_SHA256);
+        assert_eq!(SignatureHash::Sha512.digest(&[]).as_bytes(), &Sha512::digest([])[..]);
     }
 
     #[test]

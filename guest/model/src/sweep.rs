@@ -59,6 +59,21 @@ pub fn any(text: &[u8], test: impl Fn(Lanes) -> Lanes) -> bool {
     ones.iter().fold(found, |found, lanes| found | test(Lanes::new(*lanes))).any()
 }
 
+/// Where a byte stands first.
+#[inline]
+#[must_use]
+pub fn find(text: &[u8], byte: u8) -> Option<usize> {
+    let (chunks, rest) = text.as_chunks::<LANES>();
+    for (number, chunk) in chunks.iter().enumerate() {
+        let found = equal(Lanes::new(*chunk), byte).to_bitmask();
+        if found != 0 {
+            return Some(number * LANES + found.trailing_zeros() as usize);
+        }
+    }
+    let [found] = short(rest, |lanes| [equal(lanes, byte)]);
+    (found != 0).then(|| text.len() - rest.len() + found.trailing_zeros() as usize)
+}
+
 /// For each test a mask: bit n says whether it finds byte n. Of a text longer than [`BLOCK`] only that much is read.
 #[inline(always)]
 #[must_use]
@@ -161,6 +176,7 @@ mod tests {
         for text in texts() {
             for byte in 0..=255u8 {
                 assert_eq!(any(&text, |lanes| equal(lanes, byte)), text.contains(&byte), "{byte} in {text:?}");
+                assert_eq!(find(&text, byte), text.iter().position(|other| *other == byte), "{byte} in {text:?}");
             }
         }
         assert!(!any(&[7; 100], |lanes| equal(lanes, 0)), "what is not there is not found");
