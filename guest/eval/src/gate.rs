@@ -15,6 +15,7 @@ use portcullis_model::method::Method;
 use portcullis_model::policy::{
     Accept, Counts, LoadError, Place, Policy, PreparedDelta, ReplayMode, Segments, Service, Unreadable,
 };
+use portcullis_model::signing::ReadyKey;
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::{Reason, Verdict};
 
@@ -32,7 +33,7 @@ pub struct Gate {
     policy: Option<Policy>,
     confirmed: Option<UnixTime>,
     prepared: Option<(Revision, PreparedDelta)>,
-    keys: KeySheets,
+    keys: KeySheets<ReadyKey>,
     tokens: Tokens,
 }
 

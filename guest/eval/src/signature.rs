@@ -9,11 +9,11 @@ use std::cell::Cell;
 use portcullis_model::answer::{Obligation, PlaceOf};
 use portcullis_model::credential::{MAX_KEY_BYTES, SecretDigest};
 use portcullis_model::facts::Proof;
-use portcullis_model::key_sheet::{DAY_KEY_BYTES, Day, DayKey, KeySheets};
+use portcullis_model::key_sheet::{Day, KeySheets};
 use portcullis_model::policy::{Accept, Place, Policy, Profile, Service};
 use portcullis_model::signing::canonical::{Canonical, Field};
 use portcullis_model::signing::date::{self, Weekday};
-use portcullis_model::signing::{self, Output, UNSIGNED_PAYLOAD};
+use portcullis_model::signing::{self, Output, ReadyKey, UNSIGNED_PAYLOAD};
 use portcullis_model::source::{CanonicalForm, SignatureHash};
 use portcullis_model::sweep;
 use portcullis_model::time::UnixTime;
@@ -33,9 +33,6 @@ const MAX_SIGNED_FIELDS: usize = 64;
 const MAX_AUTHORIZATION_BYTES: usize = 8 * 1024;
 /// How much of a canonical request an explanation shows, in bytes.
 const SHOWN_BYTES: usize = 8 * 1024;
-
-/// What signs where no key is known: a stranger's request takes as long as a signer's.
-const NOBODYS_KEY: DayKey = DayKey([0x5a; DAY_KEY_BYTES]);
 
 /// A signature that came with a request and has not failed.
 #[derive(Clone, Copy)]
@@ -62,7 +59,7 @@ impl Signed<'_> {
 
 /// The signature of one request.
 pub(crate) struct SignatureCheck<'d> {
-    pub(crate) keys: &'d KeySheets,
+    pub(crate) keys: &'d KeySheets<ReadyKey>,
     pub(crate) now: UnixTime,
     /// The digest of the body, where the host has read it.
     pub(crate) body_digest: Option<&'d [u8]>,
@@ -138,7 +135,7 @@ fn share_place(one: &Profile<'_>, other: &Profile<'_>, in_url: bool) -> bool {
 }
 
 impl<'d> SignatureCheck<'d> {
-    pub(crate) fn new(keys: &'d KeySheets, now: UnixTime, body_digest: Option<&'d [u8]>) -> Self {
+    pub(crate) fn new(keys: &'d KeySheets<ReadyKey>, now: UnixTime, body_digest: Option<&'d [u8]>) -> Self {
         SignatureCheck { keys, now, body_digest, presented: Cell::new(false) }
     }
 
@@ -189,7 +186,8 @@ impl<'d> SignatureCheck<'d> {
             Err(reason) => {
                 if signed.pending.is_none() {
                     // The result is of no use to anybody, but the time that it takes is.
-                    let at = (at, &NOBODYS_KEY);
+                    // A stranger's request takes as long as a signer's.
+                    let at = (at, &ReadyKey::NOBODYS);
                     std::hint::black_box(self.holds(&claim, &profile, request, fields, at, &mut Silent));
                 }
                 return Err(reason);
@@ -210,7 +208,7 @@ impl<'d> SignatureCheck<'d> {
         profile: &Profile<'_>,
         policy: &'d Policy,
         day: Day,
-    ) -> Result<(portcullis_model::policy::Credential<'d>, &'d DayKey), Reason> {
+    ) -> Result<(portcullis_model::policy::Credential<'d>, &'d ReadyKey), Reason> {
         if key_id.is_empty() || key_id.len() > MAX_KEY_BYTES {
             return Err(Reason::CredentialUnknown);
         }
@@ -270,7 +268,7 @@ impl<'d> SignatureCheck<'d> {
         profile: &Profile<'_>,
         request: &Request<'_>,
         mut fields: Vec<Field<'_>>,
-        (at, key): (UnixTime, &DayKey),
+        (at, key): (UnixTime, &ReadyKey),
         trace: &mut impl Trace,
     ) -> bool {
         let hash = profile.hash;
@@ -300,7 +298,7 @@ impl<'d> SignatureCheck<'d> {
             written.write(profile.canonical_form, &mut canonical);
             let of = (profile.algorithm_prefix, hash, profile.credential_scope);
             signing::write_string_to_sign(&mut string, of, at, &canonical);
-            let expected = signing::signature(hash, key, &string);
+            let expected = key.signature(hash, &string);
             is_right = expected.as_bytes().ct_eq(&claim.signature).into();
             if is_right {
                 break;

@@ -11,7 +11,7 @@
 //! 16   u32      format, 1
 //! 20   u32      day: whole days since 1970-01-01
 //! 24   u32      the first slot
-//! 28   u32      number of keys, at most 16383
+//! 28   u32      number of keys, at most 4095
 //! 32   [64]     for each slot its key, padded with zeros; all zeros where the slot is free
 //! ```
 
@@ -25,8 +25,9 @@ use crate::time::UnixTime;
 
 /// The bytes of a key: a SHA-512 key, or a SHA-256 key padded with zeros, which HMAC does anyway (RFC 2104 section 2).
 pub const DAY_KEY_BYTES: usize = 64;
-/// The most keys of one part: less than 1 MiB, the most that one call takes.
-pub const MAX_PART_KEYS: usize = 16_383;
+/// The most keys of one part. Whoever takes it to verify makes each key ready, all of them in about a millisecond, and decides
+/// nothing meanwhile.
+pub const MAX_PART_KEYS: usize = 4_095;
 /// The most slots of a sheet: 256 MiB.
 pub const MAX_SLOTS: u32 = 1 << 22;
 /// The most days of which sheets are kept: tomorrow, today, and the two before for presigned URLs and clock skew.
@@ -83,13 +84,19 @@ pub fn encode(day: Day, first: u32, keys: &[DayKey]) -> Result<Vec<u8>, SheetErr
     Ok(out)
 }
 
-/// The sheets of the days that count now.
-#[derive(Clone, Default)]
-pub struct KeySheets {
-    days: BTreeMap<Day, Vec<DayKey>>,
+/// The sheets of the days that count now, each key as `K`: as it came, or made ready to verify with.
+#[derive(Clone)]
+pub struct KeySheets<K = DayKey> {
+    days: BTreeMap<Day, Vec<K>>,
 }
 
-impl KeySheets {
+impl<K> Default for KeySheets<K> {
+    fn default() -> Self {
+        KeySheets { days: BTreeMap::new() }
+    }
+}
+
+impl<K: Copy + PartialEq + From<DayKey>> KeySheets<K> {
     /// Takes a part of a sheet. A day later than those there are takes the place of the earliest, once there are
     /// [`MAX_DAYS`]; a day before all of them is not kept.
     ///
@@ -107,25 +114,27 @@ impl KeySheets {
         let end = first + keys.len();
         if end > sheet.len() {
             sheet.try_reserve(end - sheet.len()).map_err(|_| SheetError::OutOfMemory)?;
-            sheet.resize(end, FREE);
+            sheet.resize(end, K::from(FREE));
         }
         if let Some(places) = sheet.get_mut(first..end) {
-            places.iter_mut().zip(keys).for_each(|(place, key)| *place = DayKey(*key));
+            places.iter_mut().zip(keys).for_each(|(place, key)| *place = K::from(DayKey(*key)));
         }
         Ok(day)
     }
 
     /// The key of a slot on a day, or nothing where it has not been loaded or the slot is free.
     #[must_use]
-    pub fn key(&self, day: Day, slot: u32) -> Option<&DayKey> {
-        self.days.get(&day)?.get(usize::try_from(slot).ok()?).filter(|key| **key != FREE)
+    pub fn key(&self, day: Day, slot: u32) -> Option<&K> {
+        self.days.get(&day)?.get(usize::try_from(slot).ok()?).filter(|key| **key != K::from(FREE))
     }
 
     /// The days of which there are sheets.
     pub fn days(&self) -> impl Iterator<Item = Day> + '_ {
         self.days.keys().copied()
     }
+}
 
+impl KeySheets {
     /// Everything there is, as parts: what another instance is given to become like this one.
     pub fn parts(&self) -> impl Iterator<Item = Result<Vec<u8>, SheetError>> + '_ {
         self.days.iter().flat_map(|(day, keys)| {
@@ -138,7 +147,7 @@ impl KeySheets {
     }
 }
 
-impl fmt::Debug for KeySheets {
+impl<K> fmt::Debug for KeySheets<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.days.keys()).finish()
     }
@@ -201,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_part_goes_to_its_slots_and_leaves_the_others() {
-        let mut sheets = KeySheets::default();
+        let mut sheets: KeySheets = KeySheets::default();
         let day = Day(20_000);
         assert_eq!(sheets.load(&encode(day, 0, &keys(1, 3)).unwrap()), Ok(day));
         assert_eq!(sheets.load(&encode(day, 5, &keys(9, 1)).unwrap()), Ok(day));
@@ -217,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_later_day_takes_the_place_of_the_earliest() {
-        let mut sheets = KeySheets::default();
+        let mut sheets: KeySheets = KeySheets::default();
         for day in [3, 1, 2, 4, 5] {
             sheets.load(&encode(Day(day), 0, &keys(1, 1)).unwrap()).unwrap();
         }
@@ -227,11 +236,11 @@ mod tests {
 
     #[test]
     fn another_instance_becomes_like_this_one() {
-        let mut sheets = KeySheets::default();
-        for (day, first, count) in [(7, 0, MAX_PART_KEYS), (7, 16_383, 5), (8, 3, 2)] {
+        let mut sheets: KeySheets = KeySheets::default();
+        for (day, first, count) in [(7, 0, MAX_PART_KEYS), (7, 4_095, 5), (8, 3, 2)] {
             sheets.load(&encode(Day(day), first, &keys(1, count)).unwrap()).unwrap();
         }
-        let mut other = KeySheets::default();
+        let mut other: KeySheets = KeySheets::default();
         for part in sheets.parts() {
             other.load(&part.unwrap()).unwrap();
         }
@@ -245,7 +254,7 @@ mod tests {
         assert!(encode(Day(1), MAX_SLOTS - 1, &keys(1, 1)).is_ok());
         assert_eq!(encode(Day(1), MAX_SLOTS, &keys(1, 1)), Err(SheetError::TooLarge));
         let part = encode(Day(1), 0, &keys(1, 2)).unwrap();
-        let mut sheets = KeySheets::default();
+        let mut sheets: KeySheets = KeySheets::default();
         for end in 0..part.len() {
             assert!(sheets.load(&part[..end]).is_err(), "{end}");
         }
@@ -259,7 +268,7 @@ mod tests {
 
     #[test]
     fn no_key_is_shown() {
-        let mut sheets = KeySheets::default();
+        let mut sheets: KeySheets = KeySheets::default();
         sheets.load(&encode(Day(1), 0, &keys(77, 1)).unwrap()).unwrap();
         assert!(!format!("{sheets:?} {:?}", keys(77, 1)).contains("77"));
     }

@@ -16,6 +16,7 @@ pub mod signer;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::digest::FixedOutput as _;
+use sha2::digest::common::hazmat::{SerializableState as _, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::key_sheet::{DAY_KEY_BYTES, Day, DayKey};
@@ -139,6 +140,70 @@ pub fn signature(hash: SignatureHash, key: &DayKey, string_to_sign: &[u8]) -> Ou
     hash.hmac(&key.0, string_to_sign)
 }
 
+/// A day's key, ready for many signatures. HMAC begins each of its two hashes with a block that the key alone decides; of a key of
+/// SHA-256 this is the state behind either block, and of one of SHA-512 the key itself. Whoever has it can sign, as with the key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ReadyKey([u8; DAY_KEY_BYTES]);
+
+impl std::fmt::Debug for ReadyKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadyKey")
+    }
+}
+
+impl From<DayKey> for ReadyKey {
+    fn from(DayKey(key): DayKey) -> ReadyKey {
+        // A key of SHA-512 ends in so many zeros once in 2^256 times. A free slot stays free.
+        let is_free = key == [0; DAY_KEY_BYTES];
+        if is_free || !key.ends_with(&[0; 32]) {
+            return ReadyKey(key);
+        }
+        // RFC 2104 section 2: the inner and the outer pad.
+        let [inner, outer] = [0x36, 0x5c].map(|pad| Begun::with(&key.map(|byte| byte ^ pad)).0);
+        let mut ready = [0; DAY_KEY_BYTES];
+        ready.iter_mut().zip([inner, outer].as_flattened()).for_each(|(place, byte)| *place = *byte);
+        ReadyKey(ready)
+    }
+}
+
+impl ReadyKey {
+    /// Nobody's: what a signature is compared with that no signer can have made.
+    pub const NOBODYS: ReadyKey = ReadyKey([0x5a; DAY_KEY_BYTES]);
+
+    /// The signature of a string to sign, as [`signature`] makes it of the key.
+    #[must_use]
+    pub fn signature(&self, hash: SignatureHash, string_to_sign: &[u8]) -> Output {
+        let (halves, _) = self.0.as_chunks();
+        let (SignatureHash::Sha256, [inner, outer]) = (hash, halves) else {
+            return hash.hmac(&self.0, string_to_sign);
+        };
+        let digest = Begun(*inner).and(string_to_sign);
+        Begun(*outer).and(digest.as_bytes())
+    }
+}
+
+/// The state of SHA-256 behind one block.
+struct Begun([u8; 32]);
+
+impl Begun {
+    fn with(block: &[u8; 64]) -> Begun {
+        let serialized = Sha256::new().chain_update(block).serialize();
+        Begun(serialized.first_chunk().copied().unwrap_or_default())
+    }
+
+    /// The digest of the block and what follows it.
+    fn and(&self, rest: &[u8]) -> Output {
+        let mut serialized = SerializedState::<Sha256>::default();
+        // The state, then how many blocks it has seen as a u64, little-endian; behind them nothing waits to be hashed.
+        if let Some((state, [seen, ..])) = serialized.split_first_chunk_mut() {
+            (*state, *seen) = (self.0, 1);
+        }
+        // What `serialize` has written can be read. An answer that is none would equal no signature.
+        Sha256::deserialize(&serialized)
+            .map_or(Output::new(&[]), |hash| Output::new(&hash.chain_update(rest).finalize()))
+    }
+}
+
 /// Writes the string to sign.
 pub fn write_string_to_sign(
     out: &mut Vec<u8>,
@@ -193,6 +258,24 @@ mod tests {
         let expected = "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9";
         assert_eq!(base16ct::lower::encode_string(&key.0[..32]), expected);
         assert_eq!(key.0[32..], [0; 32]);
+    }
+
+    #[test]
+    fn a_ready_key_signs_as_the_key_does() {
+        for hash in [SignatureHash::Sha256, SignatureHash::Sha512] {
+            let profile = SignatureProfile { hash, ..presets::antavo("eu") };
+            let key = day_key(&profile, b"secret", Day(20_000));
+            let ready = ReadyKey::from(key);
+            for length in 0..300 {
+                let message = vec![b'm'; length];
+                let [mine, theirs] = [ready.signature(hash, &message), signature(hash, &key, &message)];
+                assert_eq!(mine.as_bytes(), theirs.as_bytes(), "{hash:?}, {length} bytes");
+                assert_eq!(mine.as_bytes().len(), hash.output_bytes());
+            }
+            assert_eq!(format!("{ready:?}"), "ReadyKey");
+        }
+        let free = DayKey([0; DAY_KEY_BYTES]);
+        assert_eq!(ReadyKey::from(free).0, free.0);
     }
 
     #[test]
