@@ -167,7 +167,7 @@ fn a_compiled_policy_that_is_damaged_or_newer() {
 
         let mut newer = sound.clone();
         newer[16] = 9;
-        refused(&newer, "the policy has format 9, this build reads up to 2: use a newer portcullis or build it again");
+        refused(&newer, "the policy has format 9, this build reads up to 3: use a newer portcullis or build it again");
         refused(&sound[..40], "these bytes are not a compiled policy; make one with `portcullis policy build`");
     }
 }

@@ -87,7 +87,7 @@ fn inspect_shows_a_policy_and_a_delta_in_either_form() {
         "services": 1, "endpoints": 4, "hosts": 1, "tenants": 2, "groups": 2, "users": 1, "secrets": 5
     });
     let expected = json!({
-        "form": "compiled", "kind": "policy", "format": 2, "revision": 1, "applies_to": null, "bytes": bytes,
+        "form": "compiled", "kind": "policy", "format": 3, "revision": 1, "applies_to": null, "bytes": bytes,
         "counts": counts, "removed": null,
     });
     assert_eq!(run(["policy", "inspect", &policy, "--json"]).json(), expected);
