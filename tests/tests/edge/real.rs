@@ -93,7 +93,9 @@ impl Host {
 
     /// Revokes a key; what is told once every live worker enforces it.
     fn revoke(&self, id: &str) -> Result<Value> {
-        self.call("POST", &format!("{TENANT_KEYS}/{id}/revoke?wait=all"), &json!({ "confirm": true }))
+        // As long as may be waited: the machine may be busy with others.
+        let path = format!("{TENANT_KEYS}/{id}/revoke?wait=all&wait_timeout_s=60");
+        self.call("POST", &path, &json!({ "confirm": true }))
     }
 
     fn edge(&self) -> Result<Edge> {
