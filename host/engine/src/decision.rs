@@ -5,8 +5,6 @@ use portcullis_model::facts::ReplayAnswer;
 use portcullis_model::time::UnixTime;
 use portcullis_model::verdict::Verdict;
 
-use crate::bindings::Step;
-
 /// One request to decide.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
@@ -69,4 +67,28 @@ pub struct Explanation {
     pub decision: Decision,
     /// Each check, in order.
     pub steps: Vec<Step>,
+}
+
+/// One step of an explanation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// The check's name, lower case with hyphens.
+    pub check: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was found. It holds no secret.
+    pub detail: String,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It holds.
+    Pass,
+    /// It fails, and so does the request.
+    Fail,
+    /// It fails, but is only observed.
+    Observed,
+    /// It does not concern this request.
+    Skip,
 }

@@ -32,7 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod bindings;
+mod abi;
 mod decision;
 mod error;
 mod instance;
@@ -43,8 +43,7 @@ mod memory;
 mod memory;
 mod rotation;
 
-pub use bindings::{Outcome, Step};
-pub use decision::{Decision, Explanation, Request};
+pub use decision::{Decision, Explanation, Outcome, Request, Step};
 pub use error::{DecideError, EngineError, LoadError};
 pub use instance::Description;
 pub use rotation::{Engine, Prepared};

@@ -4,20 +4,17 @@
 //! number. Each instance maps it over the place that its guest set aside for it, so all see the same pages. The mapping is
 //! private: a guest that wrote there would get a page of its own. To a guest it is as if it had written the bytes itself.
 //!
-//! This is the only file of the engine with unsafe code: the memory of a component cannot be reached through wasmtime.
+//! This is the only file of the engine with unsafe code: nothing else can map a file.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
-use wasmtime::{LinearMemory, MemoryCreator, MemoryType, Store};
+use wasmtime::{LinearMemory, Memory, MemoryCreator, MemoryType, Store};
 
-use crate::bindings::Portcullis;
 use crate::error::LoadError;
 
 /// A page of WebAssembly: a multiple of every page size that Linux has.
@@ -50,14 +47,13 @@ pub(crate) fn set(settings: &mut wasmtime::Config) {
     settings.memory_init_cow(false);
 }
 
-/// Address space for a linear memory: a guard, `capacity` bytes of which the first are accessible, and a guard. It is given
-/// back when both wasmtime and the instance have let go of it.
+/// Address space for a linear memory: a guard, `capacity` bytes of which the first are accessible, and a guard.
 struct Reservation {
     /// The address of the first guard.
     start: usize,
     guard: usize,
     capacity: usize,
-    accessible: AtomicUsize,
+    accessible: usize,
 }
 
 impl Reservation {
@@ -66,8 +62,7 @@ impl Reservation {
         #[expect(unsafe_code, reason = "address space cannot be had otherwise")]
         // SAFETY: the kernel chooses where, so nothing that is mapped is replaced.
         let start = unsafe { mmap_anonymous(ptr::null_mut(), capacity + 2 * guard, access, flags)? };
-        let accessible = AtomicUsize::new(0);
-        let reservation = Reservation { start: start.expose_provenance(), guard, capacity, accessible };
+        let mut reservation = Reservation { start: start.expose_provenance(), guard, capacity, accessible: 0 };
         reservation.grow_to(minimum)?;
         Ok(reservation)
     }
@@ -77,13 +72,9 @@ impl Reservation {
         ptr::with_exposed_provenance_mut(self.start + self.guard + offset)
     }
 
-    fn accessible(&self) -> usize {
-        self.accessible.load(Ordering::Relaxed)
-    }
-
     /// Makes the first `bytes` accessible. What is new is zero.
-    fn grow_to(&self, bytes: usize) -> io::Result<()> {
-        let old = self.accessible();
+    fn grow_to(&mut self, bytes: usize) -> io::Result<()> {
+        let old = self.accessible;
         if bytes > self.capacity {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
@@ -93,7 +84,7 @@ impl Reservation {
             unsafe {
                 mprotect(self.at(old).cast(), bytes - old, MprotectFlags::READ | MprotectFlags::WRITE)?;
             }
-            self.accessible.store(bytes, Ordering::Relaxed);
+            self.accessible = bytes;
         }
         Ok(())
     }
@@ -112,11 +103,6 @@ impl Drop for Reservation {
 /// Makes linear memories.
 struct Memories;
 
-thread_local! {
-    /// The memories that this thread has made since somebody last looked.
-    static MADE: Cell<Vec<Arc<Reservation>>> = const { Cell::new(Vec::new()) };
-}
-
 #[expect(unsafe_code, reason = "wasmtime relies on it")]
 // SAFETY: a memory is zero at first, and has the addresses and the guard behind them that wasmtime asks for.
 unsafe impl MemoryCreator for Memories {
@@ -129,22 +115,19 @@ unsafe impl MemoryCreator for Memories {
         guard: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
         let capacity = reserved.ok_or("a memory that may move cannot be had")?;
-        let made = Arc::new(Reservation::new(minimum, capacity, guard).map_err(|error| error.to_string())?);
-        let mut all = MADE.take();
-        all.push(Arc::clone(&made));
-        MADE.set(all);
-        Ok(Box::new(Linear(made)))
+        let reservation = Reservation::new(minimum, capacity, guard).map_err(|error| error.to_string())?;
+        Ok(Box::new(Linear(reservation)))
     }
 }
 
-/// wasmtime's end of a memory.
-struct Linear(Arc<Reservation>);
+/// One of them.
+struct Linear(Reservation);
 
 #[expect(unsafe_code, reason = "wasmtime relies on it")]
 // SAFETY: the first `byte_size` bytes stay accessible, where they are, for as long as this lives.
 unsafe impl LinearMemory for Linear {
     fn byte_size(&self) -> usize {
-        self.0.accessible()
+        self.0.accessible
     }
 
     fn byte_capacity(&self) -> usize {
@@ -160,72 +143,48 @@ unsafe impl LinearMemory for Linear {
     }
 }
 
-/// Our end of the memory of an instance.
-pub(crate) struct Memory(Arc<Reservation>);
-
-impl Memory {
-    /// Makes an instance and takes hold of its memory. It must have exactly one.
-    pub(crate) fn of<T>(instantiate: impl FnOnce() -> wasmtime::Result<T>) -> wasmtime::Result<(T, Memory)> {
-        drop(MADE.take());
-        let instance = instantiate();
-        // Taken in any case: what failed must not hold its memory.
-        let made = MADE.take();
-        match <[_; 1]>::try_from(made) {
-            Ok([memory]) => Ok((instance?, Memory(memory))),
-            Err(_) => instance.and(Err(wasmtime::format_err!("the component does not have exactly one memory"))),
-        }
+/// Puts a base at the address that the guest has set aside for it, in a memory that was made here.
+///
+/// # Errors
+/// [`LoadError::Sandbox`] where the guest named a place that it does not have, or the file could not be mapped. The
+/// instance is not to be called again then.
+pub(crate) fn put<T>(store: &mut Store<T>, memory: Memory, address: u64, base: &Base) -> Result<(), LoadError> {
+    // Borrowed alone, so the guest does not run and nobody else looks at its memory.
+    let bytes = memory.data_mut(store);
+    let at = usize::try_from(address).map_err(|_| LoadError::Sandbox)?;
+    let place = bytes.get_mut(at..).and_then(|rest| rest.get_mut(..base.bytes.next_multiple_of(PAGE_BYTES)));
+    let place = place.filter(|_| at.is_multiple_of(PAGE_BYTES)).ok_or(LoadError::Sandbox)?;
+    if base.bytes == 0 {
+        // The guest says what is wrong with it.
+        return Ok(());
     }
-
-    /// Puts a base at the address that the guest has set aside for it.
-    ///
-    /// # Errors
-    /// [`LoadError::Sandbox`] where the guest named a place that it does not have, or the file could not be mapped. The
-    /// instance is not to be called again then.
-    pub(crate) fn put<T>(
-        &mut self,
-        // Held alone, so the guest does not run and nobody borrows from its memory.
-        _: (&mut Store<T>, &Portcullis),
-        address: u64,
-        base: &Base,
-    ) -> Result<(), LoadError> {
-        let Memory(memory) = self;
-        let at = usize::try_from(address).map_err(|_| LoadError::Sandbox)?;
-        let end = at.checked_add(base.bytes.next_multiple_of(PAGE_BYTES)).ok_or(LoadError::Sandbox)?;
-        if !at.is_multiple_of(PAGE_BYTES) || end > memory.accessible() {
-            return Err(LoadError::Sandbox);
-        }
-        if base.bytes == 0 {
-            // The guest says what is wrong with it.
-            return Ok(());
-        }
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-        #[expect(unsafe_code, reason = "this is what shares the base")]
-        // SAFETY: the pages that are replaced lie in the accessible part of a memory whose guest does not run, and stay
-        // readable and writable. To the guest its memory has other content now, as after any write. The file cannot shrink,
-        // so there is something behind each page.
-        let mapped = unsafe { mmap(memory.at(at).cast(), base.bytes, access, flags, &base.file, 0) };
-        mapped.map(drop).map_err(|_| LoadError::Sandbox)
-    }
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+    #[expect(unsafe_code, reason = "this is what shares the base")]
+    // SAFETY: the pages that are replaced are all of this slice, which is borrowed mutably; they are of a `Reservation`, which
+    // unmaps them with all others, and stay readable and writable. To the guest its memory has other content now, as after
+    // any write. The file cannot shrink, so there is something behind each page.
+    let mapped = unsafe { mmap(place.as_mut_ptr().cast(), base.bytes, access, flags, &base.file, 0) };
+    mapped.map(drop).map_err(|_| LoadError::Sandbox)
 }
 
 #[cfg(test)]
 mod tests {
-    use wasmtime::component::{Component, Linker};
-    use wasmtime::{Config, Engine};
+    use wasmtime::{Config, Engine, Instance, Module};
 
     use super::*;
+    use crate::abi::{self, Exports};
 
-    fn instance() -> (Store<()>, Portcullis, Memory) {
+    fn instance() -> (Store<()>, Exports) {
         let mut settings = Config::new();
         settings.wasm_wide_arithmetic(true);
         set(&mut settings);
         let engine = Engine::new(&settings).unwrap();
-        let component = Component::new(&engine, crate::COMPONENT).unwrap();
+        let module = Module::new(&engine, abi::core_module(crate::COMPONENT).unwrap()).unwrap();
         let mut store = Store::new(&engine, ());
-        let instantiate = || Portcullis::instantiate(&mut store, &component, &Linker::new(&engine));
-        let (exports, memory) = Memory::of(instantiate).unwrap();
-        (store, exports, memory)
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let exports = Exports::of(&instance, &mut store).unwrap();
+        (store, exports)
     }
 
     #[test]
@@ -239,13 +198,13 @@ mod tests {
 
     #[test]
     fn a_base_is_put_where_the_guest_has_memory_and_nowhere_else() {
-        let (mut store, exports, mut memory) = instance();
+        let (mut store, exports) = instance();
         let base = Base::new(&[7; PAGE_BYTES + 1]).unwrap();
-        let reserved = exports.portcullis_policy_policy().call_reserve(&mut store, base.len() as u64).unwrap();
-        let at = reserved.unwrap();
-        let end = memory.0.accessible() as u64;
+        let at = exports.reserve(&mut store, base.len() as u64).unwrap();
+        let memory = exports.memory();
+        let end = memory.data_size(&store) as u64;
         let page = PAGE_BYTES as u64;
-        let mut put = |at| memory.put((&mut store, &exports), at, &base);
+        let mut put = |at| super::put(&mut store, memory, at, &base);
         assert_eq!(put(at), Ok(()));
         assert_eq!(put(end - 2 * page), Ok(()), "up to the last byte");
         for nowhere in [at + 1, at + page / 2, end - page, end, u64::MAX - page + 1, u64::MAX] {
@@ -255,11 +214,11 @@ mod tests {
 
     #[test]
     fn memory_is_zero_grows_in_place_and_ends_at_its_capacity() {
-        let memory = Reservation::new(PAGE_BYTES, 3 * PAGE_BYTES, PAGE_BYTES).unwrap();
+        let mut memory = Reservation::new(PAGE_BYTES, 3 * PAGE_BYTES, PAGE_BYTES).unwrap();
         let start = memory.at(0);
         memory.grow_to(3 * PAGE_BYTES).unwrap();
         assert!(memory.grow_to(4 * PAGE_BYTES).is_err());
-        assert_eq!((memory.at(0), memory.accessible()), (start, 3 * PAGE_BYTES));
+        assert_eq!((memory.at(0), memory.accessible), (start, 3 * PAGE_BYTES));
         #[expect(unsafe_code, reason = "it is read as a guest reads it")]
         // SAFETY: these bytes are accessible, and nobody writes them.
         let bytes = unsafe { std::slice::from_raw_parts(start, 3 * PAGE_BYTES) };

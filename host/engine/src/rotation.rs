@@ -17,10 +17,9 @@ use portcullis_model::id::Revision;
 use portcullis_model::key_sheet::{Day, KeySheets, SheetError};
 use portcullis_model::policy::MAX_POLICY_BYTES;
 use portcullis_model::time::UnixTime;
-use wasmtime::component::{Component, Linker};
-use wasmtime::{Cache, CacheConfig, StoreLimits};
+use wasmtime::{Cache, CacheConfig, Module};
 
-use crate::bindings::PortcullisPre;
+use crate::abi;
 use crate::decision::{Decision, Explanation, Request};
 use crate::error::{DecideError, EngineError, LoadError};
 use crate::instance::{Deadlines, Description, Instance, Ruined};
@@ -41,7 +40,7 @@ pub struct Engine {
 }
 
 struct Shared {
-    pre: PortcullisPre<StoreLimits>,
+    module: Module,
     memory_limit: usize,
     deadlines: Deadlines,
     /// INVARIANT (same-policy): all instances in rotation hold the same policy, except while a change visits them.
@@ -91,19 +90,17 @@ impl Engine {
             settings.cache(Some(cache(folder)?));
         }
         let engine = wasmtime::Engine::new(&settings).map_err(EngineError::new("wasmtime could not start"))?;
-        let component =
-            Component::new(&engine, COMPONENT).map_err(EngineError::new("the component could not be compiled"))?;
-        // The component imports nothing, so the linker stays empty.
-        let pre = Linker::new(&engine).instantiate_pre(&component).and_then(PortcullisPre::new);
-        let pre = pre.map_err(EngineError::new("the component does not fit the contract"))?;
+        let core = abi::core_module(COMPONENT).ok_or("it has no core module");
+        let core = core.map_err(EngineError::new("the component does not fit the contract"))?;
+        let module = Module::new(&engine, core).map_err(EngineError::new("the component could not be compiled"))?;
         let deadlines =
             Deadlines { decide_ticks: ticks(config.decide_deadline), load_ticks: ticks(config.load_deadline) };
-        let new = || Instance::new(&pre, config.memory_limit, deadlines);
+        let new = || Instance::new(&module, config.memory_limit, deadlines);
         let instances: wasmtime::Result<Vec<_>> = (0..config.workers.get()).map(|_| new()).collect();
         let instances = instances.map_err(EngineError::new("an instance could not be made"))?;
         let spare = new().map_err(EngineError::new("an instance could not be made"))?;
         let shared = Arc::new(Shared {
-            pre,
+            module,
             memory_limit: config.memory_limit,
             deadlines,
             rotation: instances.into_iter().map(|instance| Mutex::new(Some(instance))).collect(),
@@ -354,7 +351,7 @@ impl Engine {
 
 impl Shared {
     fn instance(&self) -> wasmtime::Result<Instance> {
-        Instance::new(&self.pre, self.memory_limit, self.deadlines)
+        Instance::new(&self.module, self.memory_limit, self.deadlines)
     }
 
     /// Every place an instance may be in.
@@ -467,7 +464,7 @@ fn ticks(deadline: Duration) -> u64 {
 
 fn tick(shared: &Weak<Shared>) {
     while let Some(shared) = shared.upgrade() {
-        shared.pre.engine().increment_epoch();
+        shared.module.engine().increment_epoch();
         drop(shared);
         thread::sleep(TICK);
     }

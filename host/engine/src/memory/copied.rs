@@ -2,14 +2,9 @@
 
 use std::io;
 
-use wasmtime::Store;
+use wasmtime::{Memory, Store};
 
-use crate::bindings::{self, Portcullis};
 use crate::error::LoadError;
-use crate::instance::Ruined;
-
-/// The most bytes that one call writes (wit/policy.wit, `write`).
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// A base that nobody can change any more.
 pub(crate) struct Base(Box<[u8]>);
@@ -27,25 +22,11 @@ impl Base {
 /// Leaves wasmtime its own linear memories.
 pub(crate) fn set(_: &mut wasmtime::Config) {}
 
-/// The memory of an instance, which nobody here reaches.
-pub(crate) struct Memory;
-
-impl Memory {
-    pub(crate) fn of<T>(instantiate: impl FnOnce() -> wasmtime::Result<T>) -> wasmtime::Result<(T, Memory)> {
-        Ok((instantiate()?, Memory))
-    }
-
-    /// Has the guest write a base down.
-    pub(crate) fn put<T>(
-        &mut self,
-        (store, exports): (&mut Store<T>, &Portcullis),
-        _: u64,
-        base: &Base,
-    ) -> Result<(), LoadError> {
-        for chunk in base.0.chunks(CHUNK_BYTES) {
-            let call = exports.portcullis_policy_policy().call_write(&mut *store, chunk);
-            call.map_err(Ruined::from)?.map_err(bindings::load_error)?;
-        }
-        Ok(())
-    }
+/// Copies a base to the address that the guest has set aside for it.
+///
+/// # Errors
+/// [`LoadError::Sandbox`] where the guest named a place that it does not have.
+pub(crate) fn put<T>(store: &mut Store<T>, memory: Memory, address: u64, base: &Base) -> Result<(), LoadError> {
+    let at = usize::try_from(address).map_err(|_| LoadError::Sandbox)?;
+    memory.write(store, at, &base.0).map_err(|_| LoadError::Sandbox)
 }
