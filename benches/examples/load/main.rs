@@ -32,6 +32,10 @@ use serde_json::Value;
 use crate::changes::Administrators;
 use crate::clients::{Measured, Target};
 
+/// The server's, so that the plain proxy is as well off.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How many connections, rounds and seconds for each half of a round where nothing is said.
 const USUAL: [u64; 3] = [32, 15, 2];
 /// How many changes a second, where nothing is said.
