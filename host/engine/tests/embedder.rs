@@ -143,14 +143,7 @@ fn a_place_begins_on_a_page_and_an_unfinished_one_is_given_up() {
 }
 
 /// A service, a tenant, a group and one key: `k`, by its SHA-256.
-const SOURCE: &str = r#"{
-    "format": 1, "revision": 1, "seed": "000102030405060708090a0b0c0d0e0f",
-    "services": [{"id": "shop", "hosts": ["api.example"], "endpoints": [{"id": "events", "paths": ["/events"]}]}],
-    "tenants": [{"id": "acme"}],
-    "groups": [{"id": "all", "tenant": "acme", "permissions": [{"endpoint": "shop/events"}]}],
-    "credentials": [{"id": "key", "tenant": "acme", "kind": "tenant", "group": "all", "secrets": [
-        {"version": 1, "sha256": "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a"}]}]
-}"#;
+const SOURCE: &str = include_str!("shop.json");
 
 fn head(host: &[u8], target: &[u8], key: &[u8]) -> Vec<u8> {
     let headers: [(&[u8], &[u8]); 2] = [(b"host", host), (b"x-api-key", key)];

@@ -25,14 +25,7 @@ const PAGE_BYTES: u64 = 4096;
 const WASM_PAGE_BYTES: usize = 64 << 10;
 
 /// A service, a tenant, a group and one key: `k`, by its SHA-256.
-const SOURCE: &str = r#"{
-    "format": 1, "revision": 1, "seed": "000102030405060708090a0b0c0d0e0f",
-    "services": [{"id": "shop", "hosts": ["api.example"], "endpoints": [{"id": "events", "paths": ["/events"]}]}],
-    "tenants": [{"id": "acme"}],
-    "groups": [{"id": "all", "tenant": "acme", "permissions": [{"endpoint": "shop/events"}]}],
-    "credentials": [{"id": "key", "tenant": "acme", "kind": "tenant", "group": "all", "secrets": [
-        {"version": 1, "sha256": "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a"}]}]
-}"#;
+const SOURCE: &str = include_str!("shop.json");
 
 /// A policy with the key and that many more.
 fn source(more: u32) -> Source {
