@@ -94,8 +94,7 @@ impl Instance {
         if facts.len() > MAX_DETAILS_BYTES {
             return Ok(Err(DecideError::FactsMalformed));
         }
-        let judged = self.exports.judge(&mut self.store, facts, now)?;
-        Ok(judged.map_err(|()| DecideError::FactsMalformed))
+        self.exports.judge(&mut self.store, facts, now)
     }
 
     pub(crate) fn explain_judged(
@@ -107,8 +106,7 @@ impl Instance {
         if facts.len() > MAX_DETAILS_BYTES {
             return Ok(Err(DecideError::FactsMalformed));
         }
-        let judged = self.exports.explain_judged(&mut self.store, facts, now)?;
-        Ok(judged.map_err(|()| DecideError::FactsMalformed))
+        self.exports.explain_judged(&mut self.store, facts, now)
     }
 
     /// Loads a base. After an error the instance is not to be used again.
