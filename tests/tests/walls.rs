@@ -35,7 +35,7 @@ const ALONE: [(&str, &str); 4] = [
     ("wit-bindgen", "portcullis-component"),
     ("wasmtime", "portcullis-engine"),
     ("axum", "portcullis"),
-    ("sqlx", "portcullis-store"),
+    ("rusqlite", "portcullis-store"),
 ];
 
 const EXPORTS: [&str; 2] = ["portcullis:policy/gate@0.1.0", "portcullis:policy/policy@0.1.0"];

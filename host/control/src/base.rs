@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread;
 
 use portcullis_model::policy;
-use tokio::runtime::Handle;
 use tokio::sync::{MutexGuard, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -37,10 +36,10 @@ impl Control {
         if !self.is_to_be_compacted() {
             return Ok(());
         }
-        let (store, engine, handle) = (self.store.clone(), Arc::clone(&self.engine), Handle::current());
+        let (store, engine) = (self.store.clone(), Arc::clone(&self.engine));
         let (issuer, checkpoint) = (self.tokens.issuer.clone(), self.witness.for_base());
         let prepared = unhurried(move || {
-            let snapshot = handle.block_on(store.snapshot_unhurried())?;
+            let snapshot = store.snapshot_unhurried()?;
             let base = policy::build(&compile::source(snapshot, &issuer, checkpoint))?;
             Ok(engine.prepare(base.into())?)
         });

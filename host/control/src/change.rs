@@ -194,7 +194,7 @@ impl Control {
     /// has changed then, except with [`Failed::NotEnforced`].
     pub async fn execute(self: &Arc<Self>, order: Order) -> Result<Done, CommandError> {
         let control = Arc::clone(self);
-        let change = tokio::spawn(async move {
+        let change = self.runtime.spawn(async move {
             let Ok(_place) = control.waiting.try_acquire() else { return Err(Failed::Busy.into()) };
             let Some(_turn) = control.in_progress.enter(&order) else {
                 return control.refused(&order, (control.clock)(), None, Refused::IdempotencyInProgress).await;

@@ -100,6 +100,7 @@ use portcullis_model::source::Installation;
 use portcullis_model::time::UnixTime;
 use portcullis_store::{DecisionRecord, Delivery, Fresh, Gap, Store, StoreError};
 use rand::Rng as _;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::audit::{Seal, Unlocked, unlock};
@@ -134,6 +135,8 @@ pub type Deliver = Box<dyn Fn(&Deliveries) + Send + Sync>;
 /// The installation: what is stored, and the policy that is in force.
 pub struct Control {
     store: Store,
+    /// Whose threads may wait for the store: the one that this was opened on.
+    runtime: Handle,
     engine: Arc<Engine>,
     sealer: Arc<Sealer>,
     /// Held while day keys are derived, and by changes of signers until they are in force.
@@ -199,6 +202,7 @@ impl Control {
         let feeds = Feeds::new(feed::hub(&store, &lane).await?);
         let control = Arc::new(Control {
             store,
+            runtime: Handle::current(),
             engine,
             sealer: Arc::new(sealer),
             sheets: Mutex::default(),
@@ -226,6 +230,14 @@ impl Control {
         Ok(control)
     }
 
+    /// Asks the store for a task that must not wait for the disk: on a thread that may.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        asking: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.runtime.spawn(asking).await.map_err(|lost| StoreError::Database(Box::new(lost)))?
+    }
+
     /// Tells the engine that the policy is current: this process alone writes to the store, and has applied all of it.
     pub fn confirm(&self) {
         self.engine.confirm((self.clock)());
@@ -244,12 +256,13 @@ impl Control {
         self.stopped.subscribe()
     }
 
-    /// Keeps decisions.
+    /// Keeps decisions. Whoever asks may be on a thread that carries requests.
     ///
     /// # Errors
     /// Where the store does not take them; none of them is kept then.
-    pub async fn keep_decisions(&self, records: &[DecisionRecord], gaps: &[Gap]) -> Result<(), StoreError> {
-        self.store.append_decisions(records, gaps).await
+    pub async fn keep_decisions(&self, records: &Arc<[DecisionRecord]>, gaps: &[Gap]) -> Result<(), StoreError> {
+        let (store, records, gaps) = (self.store.clone(), Arc::clone(records), gaps.to_vec());
+        self.aside(async move { store.append_decisions(&records, &gaps).await }).await
     }
 
     /// Removes the oldest decisions, down to a size.

@@ -197,10 +197,14 @@ impl Control {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn issuer_at(&self, service: &portcullis_model::id::Id) -> Result<Option<String>, StoreError> {
-        let Some(stored) = self.store.service(service).await? else { return Ok(None) };
-        let Some(tenant) = stored.record.service.tenant else { return Ok(Some(self.tokens.issuer.clone())) };
-        let tenant = self.store.tenant(&tenant).await?;
-        Ok(tenant.and_then(|tenant| issuer_of(&tenant.record, &self.tokens.issuer).map(str::to_owned)))
+        let (store, issuer, service) = (self.store.clone(), self.tokens.issuer.clone(), service.clone());
+        let asking = async move {
+            let Some(stored) = store.service(&service).await? else { return Ok(None) };
+            let Some(tenant) = stored.record.service.tenant else { return Ok(Some(issuer)) };
+            let tenant = store.tenant(&tenant).await?;
+            Ok(tenant.and_then(|tenant| issuer_of(&tenant.record, &issuer).map(str::to_owned)))
+        };
+        self.aside(asking).await
     }
 
     /// The public keys of access tokens as a JWK set (RFC 7517 section 5).

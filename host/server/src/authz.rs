@@ -9,6 +9,7 @@ use portcullis_authz::{Authz, Note, Terms, Wiring};
 use portcullis_engine::Engine;
 use portcullis_model::facts::{Facts, Proof};
 use portcullis_tower::replays::Replays;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::clock;
@@ -70,11 +71,11 @@ pub(crate) fn identities(configs: &[AuthzConfig]) -> Vec<Identity> {
 }
 
 /// Serves all of them until `shutdown` begins.
-pub(crate) fn serve(opened: Vec<Opened>, shared: Shared, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
+pub(crate) fn serve(opened: Vec<Opened>, shared: Shared, shutdown: &Shutdown, traffic: &Handle) -> Vec<JoinHandle<()>> {
     let wiring = Arc::new(wiring(shared));
     let serve = |Opened { listener, terms }: Opened| {
         let authz = Authz::new(Arc::clone(&wiring), terms);
-        tokio::spawn(listener.serve(shutdown.clone(), move |_| {
+        traffic.spawn(listener.serve(shutdown.clone(), move |_| {
             let authz = Arc::clone(&authz);
             service_fn(move |request| {
                 let authz = Arc::clone(&authz);

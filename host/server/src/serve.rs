@@ -1,8 +1,9 @@
 //! `portcullis serve`: the whole server, from its configuration to its end.
 //!
-//! What runs: the proxy's listener, the admin API's listener, that of feeds where there is one, the task that writes decisions, the task that keeps the policy
-//! confirmed and compact, the one that keeps the audit, one task for each certificate. They end in this order: no new connections, requests drained, the
-//! last decisions written, the store closed.
+//! What runs: on the threads of traffic the proxy's listener and those that answer other proxies; on the threads of keeping the
+//! listeners of the admin API and of feeds, the task that writes decisions, the task that keeps the policy confirmed and
+//! compact, the one that keeps the audit, one task for each certificate. They end in this order: no new connections, requests
+//! drained, the last decisions written, the store closed.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use portcullis_control::{Control, Deliveries, StartError, TokenDesk};
 use portcullis_engine::{Config as EngineConfig, Engine, EngineError};
 use portcullis_model::id::Id;
 use portcullis_tower::replays::{self, Replays};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,6 +37,9 @@ use crate::proxy::{
 use crate::usage::Usage;
 use crate::{Exit, clock, envoy, failures, leaked, master_key, tls};
 
+/// The threads of everything that may wait for the store's disk. Requests through the proxy and checks for others have threads
+/// of their own and never do.
+const KEEPERS: usize = 4;
 /// How often the policy is confirmed. It is current by itself: this process alone writes to the store.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(30);
 /// How often it is looked whether the keys of another day are needed. Tomorrow's are there twelve hours before.
@@ -152,8 +157,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit, ServeError> {
         return Ok(Exit::Success);
     }
     log(&config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
-    runtime.block_on(serve(config, args.demo))?;
+    let runtime = |name: &str| {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.enable_all().thread_name(name);
+        runtime
+    };
+    let traffic = runtime("traffic").build().map_err(ServeError::Runtime)?;
+    let keeping = runtime("keeping").worker_threads(KEEPERS).build().map_err(ServeError::Runtime)?;
+    keeping.block_on(serve(config, args.demo, traffic.handle()))?;
     Ok(Exit::Success)
 }
 
@@ -182,7 +193,7 @@ pub(crate) fn engine(data: &Path) -> Result<Engine, EngineError> {
     Engine::new(&EngineConfig { cache: Some(data.join("cache")), ..EngineConfig::default() })
 }
 
-async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
+async fn serve(config: Config, is_demo: bool, traffic: &Handle) -> Result<(), ServeError> {
     let metrics = Metrics::new();
     // A port that is taken is told before anything is made. Whoever connects meanwhile waits to be accepted.
     let limits = Limits {
@@ -194,7 +205,10 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let identity = |identity: &Option<tls::Identity>| identity.as_ref().map(tls::Identity::server_config).transpose();
     let proxy_tls = identity(&config.proxy.tls)?;
     let admin_tls = identity(&config.admin.tls)?;
-    let traffic = bind("proxy.listen", config.proxy.listen, proxy_tls, limits, metrics.clone())?;
+    let proxying = {
+        let _entered = traffic.enter();
+        bind("proxy.listen", config.proxy.listen, proxy_tls, limits, metrics.clone())?
+    };
     let administration = bind("admin.listen", config.admin.listen, admin_tls, ADMIN_LIMITS, metrics.clone())?;
     let feeding = match &config.feed {
         Some(feed) => Some(bind("feed.listen", feed.listen, identity(&feed.tls)?, FEED_LIMITS, metrics.clone())?),
@@ -202,8 +216,10 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     };
 
     let identities = authz::identities(&config.authz);
-    let asked: Vec<_> =
-        config.authz.into_iter().map(|one| authz::open(one, limits, &metrics)).collect::<Result<_, _>>()?;
+    let asked: Vec<_> = {
+        let _entered = traffic.enter();
+        config.authz.into_iter().map(|one| authz::open(one, limits, &metrics)).collect::<Result<_, _>>()?
+    };
 
     let engine = Arc::new(engine(&config.data)?);
     let current = Arc::new(ArcSwap::from_pointee(Routing::default()));
@@ -278,13 +294,14 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
     let issued = tokio::spawn(issues.work(move |counted| noted.note_token(&counted)));
     tokio::spawn(keep_token_keys(Arc::clone(&control)));
     let kept = tokio::spawn(audit_keeper::keep(Arc::clone(&control), Arc::clone(&refusals), config.audit));
-    let written = tokio::spawn(write_decisions(Arc::clone(&control), batches, usage.clone()));
+    // Beside those who decide, so that none of them has to wake another thread: see `Control::keep_decisions`.
+    let written = traffic.spawn(write_decisions(Arc::clone(&control), batches, usage.clone()));
     let logged = tokio::spawn(captured.write(Arc::clone(&control)));
     tokio::spawn(usage.clone().keep_written(Arc::clone(&control)));
 
-    let addresses = (traffic.address(), administration.address());
+    let addresses = (proxying.address(), administration.address());
     let shutdown = Shutdown::new();
-    let serving = tokio::spawn(traffic.serve(shutdown.clone(), move |connection| proxy.service(connection)));
+    let serving = traffic.spawn(proxying.serve(shutdown.clone(), move |connection| proxy.service(connection)));
     let feeding = feeding.map(|listener| {
         tracing::info!(feed = %listener.address(), "serving feeds");
         let admin = Arc::clone(&admin);
@@ -303,7 +320,7 @@ async fn serve(config: Config, is_demo: bool) -> Result<(), ServeError> {
             async move { Ok(admin.handle(peer, secure, request).await) }
         })
     }));
-    let answering = authz::serve(asked, shared, &shutdown);
+    let answering = authz::serve(asked, shared, &shutdown, traffic);
     introduce(demo.as_ref(), addresses, &config.data);
 
     let why = ended(control.stopped()).await?;
@@ -459,16 +476,17 @@ async fn write_decisions(control: Arc<Control>, mut batches: Batches, usage: Usa
     while let Some(batch) = batches.next().await {
         usage.count(&batch.records);
         let gaps: Vec<Gap> = lost.into_iter().chain(batch.gap).collect();
-        let mut kept = control.keep_decisions(&batch.records, &gaps).await;
+        let records: Arc<[DecisionRecord]> = batch.records.into();
+        let mut kept = control.keep_decisions(&records, &gaps).await;
         if kept.is_err() {
             tokio::time::sleep(STORE_REST).await;
-            kept = control.keep_decisions(&batch.records, &gaps).await;
+            kept = control.keep_decisions(&records, &gaps).await;
         }
         lost = match kept {
             Ok(()) => None,
             Err(error) => {
-                tracing::error!(%error, decisions = batch.records.len(), "decisions could not be written");
-                over(&batch.records, &gaps)
+                tracing::error!(%error, decisions = records.len(), "decisions could not be written");
+                over(&records, &gaps)
             }
         };
     }

@@ -2,8 +2,11 @@
 //!
 //! The file is in WAL mode, so readers see the last commit and never wait for the writer. A lock on a file beside it keeps a
 //! second process out. Dialect and errors of SQLite stay below this module.
+//!
+//! SQLite works on the thread that asks: handing a statement over to another thread and waiting for it costs several times
+//! what most of them take. So a task that asks holds its thread up, for some ten microseconds with a record and for a few
+//! milliseconds with a commit; those that carry requests must not be on that thread. What takes seconds is handed over.
 
-mod bulk;
 mod chain;
 mod commit;
 mod credentials;
@@ -14,6 +17,7 @@ mod fault;
 mod idempotency;
 mod open;
 mod read;
+mod readers;
 mod rows;
 mod sealed;
 mod signers;
@@ -31,12 +35,12 @@ use std::sync::Arc;
 
 use portcullis_model::credential::Seed;
 use portcullis_model::id::Revision;
-use sqlx::sqlite::SqlitePool;
 
 use crate::audit::Entry;
 use crate::change::{Change, Fresh};
 use crate::error::{OpenError, StoreError};
-use rows::number;
+use readers::Readers;
+use rows::{number, scalar};
 use writer::Writer;
 
 /// What Portcullis remembers. Clones are the same store.
@@ -46,9 +50,7 @@ use writer::Writer;
 #[derive(Clone)]
 pub struct Store {
     writer: Arc<Writer>,
-    readers: SqlitePool,
-    /// Made by whoever reads for a compaction, on a thread of low priority; their own threads then have it too.
-    unhurried: SqlitePool,
+    readers: Arc<Readers>,
     seed: Seed,
 }
 
@@ -58,8 +60,8 @@ impl Store {
     /// # Errors
     /// Another process has it, a newer version wrote it, it is something else, or the system does not let us.
     pub async fn open(path: &Path, fresh: &Fresh) -> Result<Store, OpenError> {
-        let open::Opened { writer, readers, unhurried, seed } = open::open(path, fresh).await?;
-        Ok(Store { writer: Arc::new(writer), readers, unhurried, seed })
+        let open::Opened { writer, readers, seed } = open::open(path, fresh)?;
+        Ok(Store { writer: Arc::new(writer), readers: Arc::new(readers), seed })
     }
 
     /// Ends what is being written, then closes the file and gives up the lock. Every clone is closed with it and answers
@@ -67,9 +69,8 @@ impl Store {
     pub async fn close(self) {
         // The writer goes last: the last connection to close folds the WAL into the file.
         let writer = self.writer.shut().await;
-        self.readers.close().await;
-        self.unhurried.close().await;
-        writer.close().await;
+        self.readers.close();
+        writer.close();
     }
 
     /// The installation's seed.
@@ -83,7 +84,7 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn revision(&self) -> Result<Revision, StoreError> {
-        let revision: i64 = sqlx::query_scalar("SELECT revision FROM meta").fetch_one(&self.readers).await?;
+        let revision: i64 = self.readers.read(|db| scalar(db, "SELECT revision FROM meta", []))?;
         Ok(Revision(number(revision)?))
     }
 
@@ -93,8 +94,7 @@ impl Store {
     /// [`StoreError::Conflict`] where the store is not at `change.from`, [`StoreError::DuplicateDigest`],
     /// [`StoreError::IdTaken`], or the database failed.
     pub async fn commit(&self, change: &Change) -> Result<(), StoreError> {
-        let change = change.clone();
-        self.writer.write(move |tx| Box::pin(async move { commit::apply(tx, &change).await })).await
+        self.writer.write(|tx| commit::apply(tx, change)).await
     }
 
     /// Adds entries for commands that changed nothing, without a new revision.
@@ -102,8 +102,7 @@ impl Store {
     /// # Errors
     /// Nothing was added.
     pub async fn append_audit(&self, entries: &[Entry]) -> Result<(), StoreError> {
-        let entries = entries.to_vec();
-        self.writer.write(move |tx| Box::pin(async move { chain::append(tx, &entries).await })).await
+        self.writer.write(|tx| chain::append(tx, entries)).await
     }
 }
 

@@ -183,7 +183,9 @@ impl TokenDesk {
 
     /// The audiences that a service's endpoints ask for.
     async fn audiences(&self, service: &Id) -> Result<Vec<String>, Unanswered> {
-        let stored = self.control.store.service(service).await.map_err(|_| Unanswered::Unavailable)?;
+        let (store, id) = (self.control.store.clone(), service.clone());
+        let asking = async move { store.service(&id).await };
+        let stored = self.control.aside(asking).await.map_err(|_| Unanswered::Unavailable)?;
         let endpoints = stored.map(|stored| stored.record.service.endpoints).unwrap_or_default();
         let named = endpoints.into_iter().filter_map(|endpoint| endpoint.audience);
         Ok(std::iter::once(service.to_string()).chain(named).collect::<BTreeSet<_>>().into_iter().collect())

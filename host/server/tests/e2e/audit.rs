@@ -52,10 +52,10 @@ impl World {
     /// Attacks the database while no server has it.
     fn attacked(&mut self, statements: &str) {
         self.server.stop();
-        let mut other = Other::open(&self.site.data());
+        let other = Other::open(&self.site.data());
         other.execute(DISARM);
         other.execute(statements);
-        other.close();
+        drop(other);
         self.restart();
     }
 }

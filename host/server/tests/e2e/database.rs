@@ -2,36 +2,22 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, SqliteConnection};
-use tokio::runtime::Runtime;
+use rusqlite::Connection;
 
 /// A connection that holds what it has begun until it is dropped.
-pub(crate) struct Other {
-    runtime: Runtime,
-    connection: SqliteConnection,
-}
+pub(crate) struct Other(Connection);
 
 impl Other {
     pub(crate) fn open(data: &Path) -> Other {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let options = SqliteConnectOptions::new().filename(data.join("portcullis.db"));
-        let connection = runtime.block_on(options.connect()).unwrap();
-        Other { runtime, connection }
+        Other(Connection::open(data.join("portcullis.db")).unwrap())
     }
 
-    pub(crate) fn execute(&mut self, sql: &str) {
-        self.runtime.block_on(self.connection.execute(AssertSqlSafe(sql))).unwrap();
-    }
-
-    pub(crate) fn close(self) {
-        self.runtime.block_on(self.connection.close()).unwrap();
+    pub(crate) fn execute(&self, sql: &str) {
+        self.0.execute_batch(sql).unwrap();
     }
 }
 
 /// Runs one statement.
 pub(crate) fn execute(data: &Path, sql: &str) {
-    let mut other = Other::open(data);
-    other.execute(sql);
-    other.close();
+    Other::open(data).execute(sql);
 }

@@ -23,7 +23,7 @@ fn names(world: &World) -> Vec<String> {
 fn a_locked_database_fails_the_change_and_serving_goes_on() {
     let world = World::new();
     let key = world.tenant_key();
-    let mut other = Other::open(&world.site.data());
+    let other = Other::open(&world.site.data());
     other.execute("BEGIN IMMEDIATE");
     std::thread::scope(|scope| {
         let changing = scope.spawn(|| create(&world, "Locked out"));
@@ -35,7 +35,7 @@ fn a_locked_database_fails_the_change_and_serving_goes_on() {
         assert!(told["detail"].as_str().unwrap().contains("nothing has changed"), "{told}");
     });
     other.execute("ROLLBACK");
-    other.close();
+    drop(other);
     let late = Key::of(&create(&world, "Afterwards").expect(201));
     world.events(&late.key).expect(200);
     assert_eq!(names(&world), ["For a test", "Afterwards"]);

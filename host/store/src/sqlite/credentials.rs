@@ -1,17 +1,18 @@
 //! Credentials: their rows, and the questions that are asked about them.
 
 use portcullis_model::credential::{Kind, SecretDigest};
-use portcullis_model::id::{EndpointRef, Id};
+use portcullis_model::id::Id;
 use portcullis_model::source::{Credential, SecretVersion};
 use portcullis_model::time::{Expiry, UnixTime};
-use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params, params_from_iter};
 
 use super::Store;
 use super::commit::Stamp;
 use super::fault;
-use super::rows::{Columns, after, encode, fetch, int, limit, number, page, word};
+use super::rows::{Columns, after, all, encode, execute, fetch, int, limit, number, one, page, scalar, word};
 use crate::error::StoreError;
-use crate::record::{Actor, CredentialFilter, CredentialRecord, Ends, Page, Paging, Stored};
+use crate::record::{Actor, CredentialFilter, CredentialRecord, Ends, Page, Paging, Stored, TakenDigest};
 
 impl Store {
     /// The credentials that the filter admits, in order of creation. Deleted ones are not there.
@@ -24,31 +25,33 @@ impl Store {
         paging: Paging,
     ) -> Result<Page<Stored<CredentialRecord>>, StoreError> {
         let limit = limit(paging);
-        let mut query = QueryBuilder::new("SELECT * FROM credential_whole WHERE deleted = 0 AND tenant = ");
-        query.push_bind(filter.tenant.as_str()).push(" AND kind = ").push_bind(filter.kind.as_str());
-        query.push(" AND seq > ").push_bind(after(paging));
+        let mut query = "SELECT * FROM credential_whole WHERE deleted = 0 AND tenant = ?".to_owned();
+        let mut values: Vec<Value> = vec![filter.tenant.to_string().into()];
+        let mut and = |condition: &str, value: Value| {
+            query.push_str(" AND ");
+            query.push_str(condition);
+            values.push(value);
+        };
+        and("kind = ?", filter.kind.as_str().to_owned().into());
+        and("seq > ?", after(paging).into());
         if let Some(state) = filter.state {
-            query.push(" AND state = ").push_bind(word(state)?);
+            and("state = ?", word(state)?.into());
         }
         if let Some(creator) = &filter.creator {
-            query.push(" AND creator = ").push_bind(creator.as_str());
+            and("creator = ?", creator.to_string().into());
         }
         match filter.ends {
             None => {}
-            Some(Ends::By(until)) => {
-                query.push(" AND expires IS NOT NULL AND expires <= ").push_bind(int(until.as_secs())?);
-            }
+            Some(Ends::By(until)) => and("expires IS NOT NULL AND expires <= ?", int(until.as_secs())?.into()),
             Some(Ends::Between(after, until)) => {
-                query.push(" AND expires IS NOT NULL AND expires > ").push_bind(int(after.as_secs())?);
-                query.push(" AND expires <= ").push_bind(int(until.as_secs())?);
+                and("expires IS NOT NULL AND expires > ?", int(after.as_secs())?.into());
+                and("expires <= ?", int(until.as_secs())?.into());
             }
-            Some(Ends::After(after)) => {
-                query.push(" AND (expires IS NULL OR expires > ").push_bind(int(after.as_secs())?).push(")");
-            }
+            Some(Ends::After(after)) => and("(expires IS NULL OR expires > ?)", int(after.as_secs())?.into()),
         }
-        query.push(" ORDER BY seq LIMIT ").push_bind(fetch(limit));
-        let query = query.build();
-        page(&query.fetch_all(&self.readers).await?, limit, "credential", stored)
+        query.push_str(" ORDER BY seq LIMIT ?");
+        values.push(fetch(limit).into());
+        self.readers.read(|db| page(db, &query, params_from_iter(values), limit, "credential", stored))
     }
 
     /// The credential with that id, unless it is deleted.
@@ -56,9 +59,8 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn credential(&self, id: &Id) -> Result<Option<Stored<CredentialRecord>>, StoreError> {
-        let query = sqlx::query("SELECT * FROM credential_whole WHERE id = ?1 AND deleted = 0").bind(id.as_str());
-        let row = query.fetch_optional(&self.readers).await?;
-        row.map(|row| stored(&Columns::new(&row, "credential"))).transpose()
+        let query = "SELECT * FROM credential_whole WHERE id = ?1 AND deleted = 0";
+        self.readers.read(|db| one(db, query, [id.as_str()], "credential", stored))
     }
 
     /// The credential that one version of its secret has that digest of, unless it is deleted.
@@ -66,12 +68,9 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn credential_of(&self, digest: &SecretDigest) -> Result<Option<Stored<CredentialRecord>>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM credential_whole
-             WHERE seq = (SELECT credential_seq FROM credential_secret WHERE sha256 = ?1) AND deleted = 0",
-        );
-        let row = query.bind(digest.as_bytes().as_slice()).fetch_optional(&self.readers).await?;
-        row.map(|row| stored(&Columns::new(&row, "credential"))).transpose()
+        let query = "SELECT * FROM credential_whole
+             WHERE seq = (SELECT credential_seq FROM credential_secret WHERE sha256 = ?1) AND deleted = 0";
+        self.readers.read(|db| one(db, query, [digest.as_bytes().as_slice()], "credential", stored))
     }
 
     /// Whether a credential has that id or had it before it was deleted.
@@ -79,8 +78,38 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn credential_id_is_taken(&self, id: &Id) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM credential WHERE id = ?1)").bind(id.as_str());
-        Ok(query.fetch_one(&self.readers).await?)
+        let query = "SELECT EXISTS (SELECT 1 FROM credential WHERE id = ?1)";
+        self.readers.read(|db| scalar(db, query, [id.as_str()]))
+    }
+
+    /// Which of these ids a credential has, or had before it was deleted.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn taken_credential_ids(&self, ids: &[Id]) -> Result<Vec<Id>, StoreError> {
+        let query = "SELECT id FROM credential WHERE id IN (SELECT value FROM json_each(?1))";
+        let ids = encode(&ids)?;
+        self.readers.read(|db| all(db, query, [ids], "credential", |row| row.id("id")))
+    }
+
+    /// Whose these digests are or were: of credentials that have them, and of those that had them before a rotation or before
+    /// they were deleted.
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub async fn taken_digests(&self, digests: &[SecretDigest]) -> Result<Vec<TakenDigest>, StoreError> {
+        let query = "SELECT sha256, tenant, id FROM credential_secret JOIN credential ON seq = credential_seq
+             WHERE sha256 IN (SELECT unhex(value) FROM json_each(?1))
+             UNION
+             SELECT sha256, tenant, id FROM retired_digest JOIN credential ON seq = credential_seq
+             WHERE sha256 IN (SELECT unhex(value) FROM json_each(?1))";
+        let digests = encode(&digests)?;
+        self.readers.read(|db| {
+            all(db, query, [digests], "credential_secret", |row| {
+                let sha256 = SecretDigest::new(row.bytes("sha256")?);
+                Ok(TakenDigest { sha256, tenant: row.id("tenant")?, credential: row.id("id")? })
+            })
+        })
     }
 
     /// How many credentials of a tenant are active and not expired at `now`.
@@ -89,131 +118,139 @@ impl Store {
     /// Nothing could be read.
     pub async fn count_live(&self, tenant: &Id, kind: Kind, now: UnixTime) -> Result<u64, StoreError> {
         // Days after this one are counted already; of this one's keys an index has those that are still to end.
-        let query = sqlx::query_scalar(
-            "SELECT (SELECT coalesce(sum(count), 0) FROM live_credential
+        let query = "SELECT (SELECT coalesce(sum(count), 0) FROM live_credential
                      WHERE tenant = ?1 AND kind = ?2 AND day > ?3 / 86400)
                   + (SELECT count(*) FROM credential
                      WHERE tenant = ?1 AND kind = ?2 AND deleted = 0 AND state = 'active'
-                       AND expires > ?3 AND expires < (?3 / 86400 + 1) * 86400)",
-        );
-        let count: i64 =
-            query.bind(tenant.as_str()).bind(kind.as_str()).bind(int(now.as_secs())?).fetch_one(&self.readers).await?;
-        number(count)
+                       AND expires > ?3 AND expires < (?3 / 86400 + 1) * 86400)";
+        let params = params![tenant.as_str(), kind.as_str(), int(now.as_secs())?];
+        self.readers.read(|db| number(scalar(db, query, params)?))
     }
 }
 
 /// Puts a credential with exactly the versions of its secret that it is put with.
-pub(super) async fn put(tx: &mut SqliteConnection, record: &CredentialRecord, stamp: Stamp) -> Result<(), StoreError> {
-    let seq = put_row(tx, record, stamp).await?;
-    sqlx::query("DELETE FROM credential_secret WHERE credential_seq = ?1").bind(seq).execute(&mut *tx).await?;
-    for secret in &record.credential.secrets {
-        put_secret(tx, seq, secret).await?;
-    }
-    put_services(tx, seq, &record.credential.endpoints).await
+pub(super) fn put(tx: &Connection, record: &CredentialRecord, stamp: Stamp) -> Result<(), StoreError> {
+    let seq = put_row(tx, PUT, record, stamp)?;
+    execute(tx, "DELETE FROM credential_secret WHERE credential_seq = ?1", [seq])?;
+    execute(tx, "DELETE FROM credential_service WHERE credential_seq = ?1", [seq])?;
+    put_parts(tx, seq, record)
 }
 
-async fn put_row(tx: &mut SqliteConnection, record: &CredentialRecord, stamp: Stamp) -> Result<i64, StoreError> {
+/// Adds credentials whose ids are new, numbered in the order they come in.
+pub(super) fn add(tx: &Connection, records: &[CredentialRecord], stamp: Stamp) -> Result<(), StoreError> {
+    for record in records {
+        let seq = put_row(tx, ADD, record, stamp)?;
+        put_parts(tx, seq, record)?;
+    }
+    Ok(())
+}
+
+macro_rules! add {
+    ($conflict:literal) => {
+        concat!(
+            "INSERT INTO credential (id, tenant, kind, state, expires, permission_group, ip_allowlist, endpoints,
+                 applications, creator, creator_rule, name, description, created_by_tenant, created_by_credential,
+                 created_by_user, sealed_key, sealed_secret, created, changed, terms, signature_profile, signed_only)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
+                 ?23)
+             ON CONFLICT (id) DO ",
+            $conflict,
+            " RETURNING seq"
+        )
+    };
+}
+
+const ADD: &str = add!("NOTHING");
+const PUT: &str = add!(
+    "UPDATE SET state = excluded.state, expires = excluded.expires,
+         permission_group = excluded.permission_group, ip_allowlist = excluded.ip_allowlist,
+         endpoints = excluded.endpoints, applications = excluded.applications, creator = excluded.creator,
+         creator_rule = excluded.creator_rule, name = excluded.name, description = excluded.description,
+         created_by_tenant = excluded.created_by_tenant, created_by_credential = excluded.created_by_credential,
+         created_by_user = excluded.created_by_user, sealed_key = excluded.sealed_key,
+         sealed_secret = excluded.sealed_secret, changed = excluded.changed, terms = excluded.terms,
+         signature_profile = excluded.signature_profile, signed_only = excluded.signed_only
+     WHERE deleted = 0 AND tenant = excluded.tenant AND kind = excluded.kind"
+);
+
+fn put_row(tx: &Connection, statement: &str, record: &CredentialRecord, stamp: Stamp) -> Result<i64, StoreError> {
     let credential = &record.credential;
-    let row = sqlx::query(
-        "INSERT INTO credential (id, tenant, kind, state, expires, permission_group, ip_allowlist, endpoints,
-             applications, creator, creator_rule, name, description, created_by_tenant, created_by_credential,
-             created_by_user, sealed_key, sealed_secret, created, changed, terms, signature_profile, signed_only)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
-         ON CONFLICT (id) DO UPDATE SET state = excluded.state, expires = excluded.expires,
-             permission_group = excluded.permission_group, ip_allowlist = excluded.ip_allowlist,
-             endpoints = excluded.endpoints, applications = excluded.applications, creator = excluded.creator,
-             creator_rule = excluded.creator_rule, name = excluded.name, description = excluded.description,
-             created_by_tenant = excluded.created_by_tenant, created_by_credential = excluded.created_by_credential,
-             created_by_user = excluded.created_by_user, sealed_key = excluded.sealed_key,
-             sealed_secret = excluded.sealed_secret, changed = excluded.changed, terms = excluded.terms,
-             signature_profile = excluded.signature_profile, signed_only = excluded.signed_only
-             WHERE deleted = 0 AND tenant = excluded.tenant AND kind = excluded.kind
-         RETURNING seq",
-    )
-    .bind(credential.id.as_str())
-    .bind(credential.tenant.as_str())
-    .bind(credential.kind.as_str())
-    .bind(word(credential.state)?)
-    .bind(expiry(credential.expires)?)
-    .bind(credential.group.as_ref().map(Id::as_str))
-    .bind(encode(&credential.ip_allowlist)?)
-    .bind(encode(&credential.endpoints)?)
-    .bind(encode(&credential.applications)?)
-    .bind(credential.creator.as_ref().map(Id::as_str))
-    .bind(word(credential.creator_rule)?)
-    .bind(record.name.as_str())
-    .bind(record.description.as_str())
-    .bind(record.created_by.tenant.as_str())
-    .bind(record.created_by.credential.as_ref().map(Id::as_str))
-    .bind(record.created_by.user.as_ref().map(Id::as_str))
-    .bind(record.sealed_key.as_deref())
-    .bind(record.sealed_secret.as_deref())
-    .bind(stamp.at)
-    .bind(stamp.revision)
-    .bind(record.terms.as_ref().map(encode).transpose()?)
-    .bind(credential.signature_profile.as_ref().map(Id::as_str))
-    .bind(credential.signed_only)
-    .fetch_optional(tx)
-    .await?;
-    match row {
-        Some(row) => Ok(row.try_get("seq")?),
-        None => Err(StoreError::IdTaken { id: credential.id.clone() }),
-    }
+    let params = params![
+        credential.id.as_str(),
+        credential.tenant.as_str(),
+        credential.kind.as_str(),
+        word(credential.state)?,
+        expiry(credential.expires)?,
+        credential.group.as_ref().map(Id::as_str),
+        encode(&credential.ip_allowlist)?,
+        encode(&credential.endpoints)?,
+        encode(&credential.applications)?,
+        credential.creator.as_ref().map(Id::as_str),
+        word(credential.creator_rule)?,
+        record.name.as_str(),
+        record.description.as_str(),
+        record.created_by.tenant.as_str(),
+        record.created_by.credential.as_ref().map(Id::as_str),
+        record.created_by.user.as_ref().map(Id::as_str),
+        record.sealed_key.as_deref(),
+        record.sealed_secret.as_deref(),
+        stamp.at,
+        stamp.revision,
+        record.terms.as_ref().map(encode).transpose()?,
+        credential.signature_profile.as_ref().map(Id::as_str),
+        credential.signed_only,
+    ];
+    let seq = one(tx, statement, params, "credential", |row| row.get("seq"))?;
+    seq.ok_or_else(|| StoreError::IdTaken { id: credential.id.clone() })
 }
 
-async fn put_secret(tx: &mut SqliteConnection, seq: i64, secret: &SecretVersion) -> Result<(), StoreError> {
-    let query = sqlx::query(
+/// The versions of its secret, and the services that its endpoints are of.
+fn put_parts(
+    tx: &Connection,
+    seq: i64,
+    CredentialRecord { credential, .. }: &CredentialRecord,
+) -> Result<(), StoreError> {
+    for secret in &credential.secrets {
+        put_secret(tx, seq, secret)?;
+    }
+    for endpoint in &credential.endpoints {
+        let service = "INSERT INTO credential_service (credential_seq, service) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        execute(tx, service, params![seq, endpoint.service.as_str()])?;
+    }
+    Ok(())
+}
+
+fn put_secret(tx: &Connection, seq: i64, secret: &SecretVersion) -> Result<(), StoreError> {
+    let params = params![
+        seq,
+        i64::from(secret.version),
+        secret.sha256.as_bytes().as_slice(),
+        expiry(secret.until)?,
+        secret.signing_slot.map(i64::from),
+    ];
+    let mut insert = tx.prepare_cached(
         "INSERT INTO credential_secret (credential_seq, version, sha256, until, signing_slot) VALUES (?1, ?2, ?3, ?4, ?5)",
-    );
-    let insert = query
-        .bind(seq)
-        .bind(i64::from(secret.version))
-        .bind(secret.sha256.as_bytes().as_slice())
-        .bind(expiry(secret.until)?)
-        .bind(secret.signing_slot.map(i64::from))
-        .execute(tx)
-        .await;
-    match insert {
+    )?;
+    match insert.execute(params) {
         Ok(_) => Ok(()),
         Err(error) if fault::is_duplicate(&error) => Err(StoreError::DuplicateDigest),
         Err(error) => Err(error.into()),
     }
 }
 
-pub(super) async fn put_services(
-    tx: &mut SqliteConnection,
-    seq: i64,
-    endpoints: &[EndpointRef],
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM credential_service WHERE credential_seq = ?1").bind(seq).execute(&mut *tx).await?;
-    for endpoint in endpoints {
-        sqlx::query("INSERT INTO credential_service (credential_seq, service) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
-            .bind(seq)
-            .bind(endpoint.service.as_str())
-            .execute(&mut *tx)
-            .await?;
-    }
+/// Marks a credential as deleted and forgets its secrets.
+pub(super) fn remove(tx: &Connection, id: &Id, stamp: Stamp) -> Result<(), StoreError> {
+    let remove = "UPDATE credential SET deleted = 1, sealed_key = NULL, sealed_secret = NULL, changed = ?2
+         WHERE id = ?1 AND deleted = 0
+         RETURNING seq";
+    let seq: Option<i64> = one(tx, remove, params![id.as_str(), stamp.revision], "credential", |row| row.get("seq"))?;
+    let Some(seq) = seq else { return Ok(()) };
+    execute(tx, "DELETE FROM credential_secret WHERE credential_seq = ?1", [seq])?;
+    execute(tx, "DELETE FROM credential_service WHERE credential_seq = ?1", [seq])?;
     Ok(())
 }
 
-/// Marks a credential as deleted and forgets its secrets.
-pub(super) async fn remove(tx: &mut SqliteConnection, id: &Id, stamp: Stamp) -> Result<(), StoreError> {
-    let row = sqlx::query(
-        "UPDATE credential SET deleted = 1, sealed_key = NULL, sealed_secret = NULL, changed = ?2
-         WHERE id = ?1 AND deleted = 0
-         RETURNING seq",
-    )
-    .bind(id.as_str())
-    .bind(stamp.revision)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some(row) = row else { return Ok(()) };
-    let seq: i64 = row.try_get("seq")?;
-    sqlx::query("DELETE FROM credential_secret WHERE credential_seq = ?1").bind(seq).execute(&mut *tx).await?;
-    put_services(tx, seq, &[]).await
-}
-
-pub(super) fn expiry(expires: Option<Expiry>) -> Result<Option<i64>, StoreError> {
+fn expiry(expires: Option<Expiry>) -> Result<Option<i64>, StoreError> {
     expires.map(|expires| int(expires.instant().as_secs())).transpose()
 }
 
@@ -229,10 +266,7 @@ fn stored(row: &Columns<'_>) -> Result<Stored<CredentialRecord>, StoreError> {
         },
         sealed_key: row.get("sealed_key")?,
         sealed_secret: row.get("sealed_secret")?,
-        terms: match row.get::<Option<&str>>("terms")? {
-            None => None,
-            Some(_) => Some(row.json("terms")?),
-        },
+        terms: row.maybe_text("terms")?.map(|terms| row.as_json("terms", terms)).transpose()?,
     })
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row as _, SqliteConnection};
+use rusqlite::{Connection, params};
 
 use super::Store;
-use super::rows::{Columns, int, number};
+use super::rows::{Columns, all, execute, int, number, scalar};
 use crate::block::{Block, MAX_SPAN, pack, unpack};
 use crate::decision::{DecisionFilter, DecisionItem, DecisionRecord, Gap};
 use crate::error::StoreError;
@@ -32,8 +32,8 @@ impl Store {
         if records.is_empty() && gaps.is_empty() {
             return Ok(());
         }
-        let (blocks, gaps) = (pack(records), gaps.to_vec());
-        self.writer.write(move |tx| Box::pin(async move { append(tx, &blocks, &gaps, None).await })).await
+        let blocks = pack(records);
+        self.writer.write(|tx| append(tx, &blocks, gaps, None)).await
     }
 
     /// Adds decisions and gaps of another source, of which some may have come before: those are passed over. Gives back the
@@ -50,25 +50,23 @@ impl Store {
         records: Vec<DecisionRecord>,
         gaps: Vec<Gap>,
     ) -> Result<Vec<DecisionRecord>, StoreError> {
-        let work = self.writer.write(move |tx| {
-            Box::pin(async move {
-                let mut new: BTreeMap<u64, DecisionRecord> = BTreeMap::new();
-                for record in records {
-                    new.entry(record.id).or_insert(record);
+        let work = self.writer.write(|tx| {
+            let mut new: BTreeMap<u64, DecisionRecord> = BTreeMap::new();
+            for record in records {
+                new.entry(record.id).or_insert(record);
+            }
+            for id in known(tx, &source, &new)? {
+                new.remove(&id);
+            }
+            let mut new_gaps = Vec::new();
+            for gap in gaps {
+                if !is_known_gap(tx, &source, gap)? {
+                    new_gaps.push(gap);
                 }
-                for id in known(tx, &source, &new).await? {
-                    new.remove(&id);
-                }
-                let mut new_gaps = Vec::new();
-                for gap in gaps {
-                    if !is_known_gap(tx, &source, gap).await? {
-                        new_gaps.push(gap);
-                    }
-                }
-                let new: Vec<DecisionRecord> = new.into_values().collect();
-                append(tx, &pack(&new), &new_gaps, Some(&source)).await?;
-                Ok(new)
-            })
+            }
+            let new: Vec<DecisionRecord> = new.into_values().collect();
+            append(tx, &pack(&new), &new_gaps, Some(&source))?;
+            Ok(new)
         });
         work.await
     }
@@ -80,18 +78,13 @@ impl Store {
     pub async fn decision(&self, id: u64) -> Result<Option<DecisionRecord>, StoreError> {
         let Ok(wanted) = i64::try_from(id) else { return Ok(None) };
         // A block that has it ends no further on than a block may span; nearly always that is one block.
-        let query = sqlx::query(
-            "SELECT records FROM decision_block WHERE last BETWEEN ?1 AND ?2 AND first <= ?1 AND records IS NOT NULL",
-        );
+        let query =
+            "SELECT records FROM decision_block WHERE last BETWEEN ?1 AND ?2 AND first <= ?1 AND records IS NOT NULL";
         let span = i64::try_from(MAX_SPAN).unwrap_or(i64::MAX);
-        let rows = query.bind(wanted).bind(wanted.saturating_add(span)).fetch_all(&self.readers).await?;
-        for row in &rows {
-            let records = Columns::new(row, "decision_block").get::<&[u8]>("records").and_then(records)?;
-            if let Some(record) = records.into_iter().find(|record| record.id == id) {
-                return Ok(Some(record));
-            }
-        }
-        Ok(None)
+        let blocks = self.readers.read(|db| {
+            all(db, query, [wanted, wanted.saturating_add(span)], "decision_block", |row| records(row.blob("records")?))
+        })?;
+        Ok(blocks.into_iter().flatten().find(|record| record.id == id))
     }
 
     /// Decisions and gaps, the newest first; a gap stands where its last decision would. `next` is the `before` of the next
@@ -116,15 +109,17 @@ impl Store {
         let mut scanned = 0;
         // Blocks that reach beyond `before` do not count: a page that ended among them would lead to itself.
         while scanned < PAGE_BLOCKS || number(from.last)? >= before {
-            let rows = self.blocks(filter, before, from).await?;
-            scanned += rows.len();
-            let Some(oldest) = rows.last() else {
+            let positions = self.readers.read(|db| {
+                blocks(db, filter, before, from, |row| {
+                    listing.add(row)?;
+                    Position::of(row)
+                })
+            })?;
+            scanned += positions.len();
+            let Some(oldest) = positions.last() else {
                 return Ok(if listing.settle(0) { listing.full() } else { listing.finished() });
             };
-            for row in &rows {
-                listing.add(&Columns::new(row, "decision_block"))?;
-            }
-            from = Position::of(&Columns::new(oldest, "decision_block"))?;
+            from = *oldest;
             if listing.settle(number(from.last)?) {
                 return Ok(listing.full());
             }
@@ -133,36 +128,38 @@ impl Store {
         Ok(listing.cut(next))
     }
 
-    async fn blocks(
-        &self,
-        filter: &DecisionFilter,
-        before: u64,
-        from: Position,
-    ) -> Result<Vec<sqlx::sqlite::SqliteRow>, StoreError> {
-        // A gap counts as denied: what it hides is unknown.
-        let query = match filter.which.is_without_allows() {
-            true => sqlx::query(
-                "SELECT seq, first, last, count, records FROM decision_block
-                 WHERE denied > 0 AND (last, seq) < (?1, ?2) AND first < ?3 ORDER BY last DESC, seq DESC LIMIT ?4",
-            ),
-            false => sqlx::query(
-                "SELECT seq, first, last, count, records FROM decision_block
-                 WHERE (last, seq) < (?1, ?2) AND first < ?3 ORDER BY last DESC, seq DESC LIMIT ?4",
-            ),
-        };
-        let before = i64::try_from(before).unwrap_or(i64::MAX);
-        Ok(query.bind(from.last).bind(from.seq).bind(before).bind(CHUNK_BLOCKS).fetch_all(&self.readers).await?)
-    }
-
     /// Deletes the oldest blocks until at most `keep_bytes` are left.
     ///
     /// # Errors
     /// Nothing more was deleted.
     pub async fn prune_decisions(&self, keep_bytes: u64) -> Result<(), StoreError> {
         let keep = i64::try_from(keep_bytes).unwrap_or(i64::MAX);
-        while self.writer.write(move |tx| Box::pin(async move { prune(tx, keep).await })).await? {}
+        while self.writer.write(|tx| prune(tx, keep)).await? {}
         Ok(())
     }
+}
+
+/// Some blocks, the newest first.
+fn blocks<T>(
+    db: &Connection,
+    filter: &DecisionFilter,
+    before: u64,
+    from: Position,
+    each: impl FnMut(&Columns<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    // A gap counts as denied: what it hides is unknown.
+    let query = match filter.which.is_without_allows() {
+        true => {
+            "SELECT seq, first, last, count, records FROM decision_block
+                 WHERE denied > 0 AND (last, seq) < (?1, ?2) AND first < ?3 ORDER BY last DESC, seq DESC LIMIT ?4"
+        }
+        false => {
+            "SELECT seq, first, last, count, records FROM decision_block
+                 WHERE (last, seq) < (?1, ?2) AND first < ?3 ORDER BY last DESC, seq DESC LIMIT ?4"
+        }
+    };
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
+    all(db, query, [from.last, from.seq, before, CHUNK_BLOCKS], "decision_block", each)
 }
 
 /// Where a list has come to: behind the block that ends at `last` and has the row number `seq`.
@@ -198,7 +195,7 @@ struct Listing<'f> {
 
 impl Listing<'_> {
     fn add(&mut self, row: &Columns<'_>) -> Result<(), StoreError> {
-        let Some(bytes) = row.get::<Option<&[u8]>>("records")? else {
+        let Some(bytes) = row.maybe_blob("records")? else {
             let gap = Gap { count: row.number("count")?, first: row.number("first")?, last: row.number("last")? };
             if gap.last < self.before {
                 self.pending.insert(gap.last, DecisionItem::Gap(gap));
@@ -241,95 +238,73 @@ fn records(bytes: &[u8]) -> Result<Vec<DecisionRecord>, StoreError> {
 }
 
 /// Which of these records of a source are stored already.
-async fn known(
-    tx: &mut SqliteConnection,
-    source: &str,
-    records: &BTreeMap<u64, DecisionRecord>,
-) -> Result<Vec<u64>, StoreError> {
+fn known(tx: &Connection, source: &str, records: &BTreeMap<u64, DecisionRecord>) -> Result<Vec<u64>, StoreError> {
     let (Some(first), Some(last)) = (records.keys().next(), records.keys().next_back()) else { return Ok(Vec::new()) };
     // A block that reaches into the batch ends no further on than a block may span.
-    let query = sqlx::query(
-        "SELECT records FROM decision_block
-         WHERE source = ?1 AND last BETWEEN ?2 AND ?4 AND first <= ?3 AND records IS NOT NULL",
-    );
-    let query = query.bind(source).bind(int(*first)?).bind(int(*last)?);
-    let rows = query.bind(int(last.saturating_add(MAX_SPAN))?).fetch_all(tx).await?;
-    let mut known = Vec::new();
-    for row in &rows {
-        let stored = Columns::new(row, "decision_block").get::<&[u8]>("records").and_then(self::records)?;
-        known.extend(stored.into_iter().map(|record| record.id).filter(|id| records.contains_key(id)));
-    }
-    Ok(known)
+    let query = "SELECT records FROM decision_block
+         WHERE source = ?1 AND last BETWEEN ?2 AND ?4 AND first <= ?3 AND records IS NOT NULL";
+    let params = params![source, int(*first)?, int(*last)?, int(last.saturating_add(MAX_SPAN))?];
+    let blocks = all(tx, query, params, "decision_block", |row| self::records(row.blob("records")?))?;
+    Ok(blocks.into_iter().flatten().map(|record| record.id).filter(|id| records.contains_key(id)).collect())
 }
 
-async fn is_known_gap(tx: &mut SqliteConnection, source: &str, gap: Gap) -> Result<bool, StoreError> {
-    let query = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM decision_block
-         WHERE source = ?1 AND last = ?2 AND first = ?3 AND records IS NULL)",
-    );
-    Ok(query.bind(source).bind(int(gap.last)?).bind(int(gap.first)?).fetch_one(tx).await?)
+fn is_known_gap(tx: &Connection, source: &str, gap: Gap) -> Result<bool, StoreError> {
+    let query = "SELECT EXISTS (SELECT 1 FROM decision_block
+         WHERE source = ?1 AND last = ?2 AND first = ?3 AND records IS NULL)";
+    scalar(tx, query, params![source, int(gap.last)?, int(gap.first)?])
 }
 
-async fn append(
-    tx: &mut SqliteConnection,
-    blocks: &[Block],
-    gaps: &[Gap],
-    source: Option<&str>,
-) -> Result<(), StoreError> {
+fn append(tx: &Connection, blocks: &[Block], gaps: &[Gap], source: Option<&str>) -> Result<(), StoreError> {
     let mut total = 0_u64;
     for block in blocks {
         let bytes = ROW_BYTES + block.bytes.len() as u64;
         total += bytes;
-        sqlx::query(
+        execute(
+            tx,
             "INSERT INTO decision_block (first, last, count, denied, bytes, records, source)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )
-        .bind(int(block.first)?)
-        .bind(int(block.last)?)
-        .bind(int(block.count)?)
-        .bind(int(block.denied)?)
-        .bind(int(bytes)?)
-        .bind(block.bytes.as_slice())
-        .bind(source)
-        .execute(&mut *tx)
-        .await?;
+            params![
+                int(block.first)?,
+                int(block.last)?,
+                int(block.count)?,
+                int(block.denied)?,
+                int(bytes)?,
+                block.bytes.as_slice(),
+                source
+            ],
+        )?;
     }
     for gap in gaps {
         total += ROW_BYTES;
-        sqlx::query(
+        execute(
+            tx,
             "INSERT INTO decision_block (first, last, count, denied, bytes, source) VALUES (?1, ?2, ?3, ?3, ?4, ?5)",
-        )
-        .bind(int(gap.first)?)
-        .bind(int(gap.last)?)
-        .bind(int(gap.count)?)
-        .bind(int(ROW_BYTES)?)
-        .bind(source)
-        .execute(&mut *tx)
-        .await?;
+            params![int(gap.first)?, int(gap.last)?, int(gap.count)?, int(ROW_BYTES)?, source],
+        )?;
     }
-    sqlx::query("UPDATE decision_total SET bytes = bytes + ?1").bind(int(total)?).execute(tx).await?;
+    execute(tx, "UPDATE decision_total SET bytes = bytes + ?1", params![int(total)?])?;
     Ok(())
 }
 
 /// Deletes some of the oldest blocks; whether there may be more to delete.
-async fn prune(tx: &mut SqliteConnection, keep: i64) -> Result<bool, StoreError> {
-    let total: i64 = sqlx::query_scalar("SELECT bytes FROM decision_total").fetch_one(&mut *tx).await?;
+fn prune(tx: &Connection, keep: i64) -> Result<bool, StoreError> {
+    let total: i64 = scalar(tx, "SELECT bytes FROM decision_total", [])?;
     let mut excess = total.saturating_sub(keep);
     if excess <= 0 {
         return Ok(false);
     }
-    let query = sqlx::query("SELECT seq, bytes FROM decision_block ORDER BY last, seq LIMIT ?1").bind(PRUNE_BLOCKS);
-    let oldest = query.fetch_all(&mut *tx).await?;
+    let query = "SELECT seq, bytes FROM decision_block ORDER BY last, seq LIMIT ?1";
+    let oldest: Vec<(i64, i64)> =
+        all(tx, query, [PRUNE_BLOCKS], "decision_block", |row| Ok((row.get("seq")?, row.get("bytes")?)))?;
     let mut freed = 0_i64;
-    for row in &oldest {
+    for (seq, bytes) in &oldest {
         if excess <= 0 {
             break;
         }
-        let (seq, bytes): (i64, i64) = (row.try_get("seq")?, row.try_get("bytes")?);
-        sqlx::query("DELETE FROM decision_block WHERE seq = ?1").bind(seq).execute(&mut *tx).await?;
-        excess = excess.saturating_sub(bytes);
-        freed = freed.saturating_add(bytes);
+        execute(tx, "DELETE FROM decision_block WHERE seq = ?1", [seq])?;
+        excess = excess.saturating_sub(*bytes);
+        freed = freed.saturating_add(*bytes);
     }
-    sqlx::query("UPDATE decision_total SET bytes = bytes - ?1").bind(freed).execute(tx).await?;
+    execute(tx, "UPDATE decision_total SET bytes = bytes - ?1", [freed])?;
     Ok(excess > 0 && !oldest.is_empty())
 }

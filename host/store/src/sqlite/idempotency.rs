@@ -2,11 +2,11 @@
 
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::time::UnixTime;
-use sqlx::{Row as _, SqliteConnection};
+use rusqlite::{Connection, params};
 
 use super::Store;
 use super::commit::Stamp;
-use super::rows::{int, number};
+use super::rows::{execute, int, number, one, scalar};
 use crate::change::{Remember, Remembered};
 use crate::error::StoreError;
 
@@ -24,18 +24,18 @@ impl Store {
         key: &str,
         since: UnixTime,
     ) -> Result<Option<Remembered>, StoreError> {
-        let query = sqlx::query(
-            "SELECT fingerprint, object, revision FROM idempotency WHERE credential = ?1 AND key = ?2 AND at > ?3",
-        );
-        let query = query.bind(credential.as_str()).bind(key).bind(int(since.as_secs())?);
-        let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
-        let fingerprint: &[u8] = row.try_get("fingerprint")?;
-        let damaged = |_| StoreError::Damaged("a fingerprint that has not 32 bytes".to_owned());
-        Ok(Some(Remembered {
-            fingerprint: fingerprint.try_into().map_err(damaged)?,
-            object: row.try_get("object")?,
-            revision: Revision(number(row.try_get("revision")?)?),
-        }))
+        let query =
+            "SELECT fingerprint, object, revision FROM idempotency WHERE credential = ?1 AND key = ?2 AND at > ?3";
+        let params = params![credential.as_str(), key, int(since.as_secs())?];
+        self.readers.read(|db| {
+            one(db, query, params, "idempotency", |row| {
+                Ok(Remembered {
+                    fingerprint: row.bytes("fingerprint")?,
+                    object: row.get("object")?,
+                    revision: Revision(row.number("revision")?),
+                })
+            })
+        })
     }
 
     /// How many creations of a tenant's credentials are remembered since then.
@@ -43,30 +43,32 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn count_remembered(&self, tenant: &Id, since: UnixTime) -> Result<u64, StoreError> {
-        let query = sqlx::query_scalar("SELECT count(*) FROM idempotency WHERE tenant = ?1 AND at > ?2");
-        number(query.bind(tenant.as_str()).bind(int(since.as_secs())?).fetch_one(&self.readers).await?)
+        let query = "SELECT count(*) FROM idempotency WHERE tenant = ?1 AND at > ?2";
+        let params = params![tenant.as_str(), int(since.as_secs())?];
+        self.readers.read(|db| number(scalar(db, query, params)?))
     }
 }
 
 /// Adds a row, in place of an outdated one of the same key, and removes others that are outdated.
-pub(super) async fn remember(tx: &mut SqliteConnection, new: &Remember, stamp: Stamp) -> Result<(), StoreError> {
+pub(super) fn remember(tx: &Connection, new: &Remember, stamp: Stamp) -> Result<(), StoreError> {
     let outdated = "DELETE FROM idempotency WHERE (credential, key) IN
          (SELECT credential, key FROM idempotency WHERE at <= ?1 ORDER BY at LIMIT ?2)";
-    sqlx::query(outdated).bind(int(new.outdated.as_secs())?).bind(PRUNED_AT_ONCE).execute(&mut *tx).await?;
-    sqlx::query(
+    execute(tx, outdated, params![int(new.outdated.as_secs())?, PRUNED_AT_ONCE])?;
+    execute(
+        tx,
         "INSERT INTO idempotency (credential, key, tenant, fingerprint, object, revision, at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (credential, key) DO UPDATE SET tenant = excluded.tenant, fingerprint = excluded.fingerprint,
              object = excluded.object, revision = excluded.revision, at = excluded.at",
-    )
-    .bind(new.credential.as_str())
-    .bind(new.key.as_str())
-    .bind(new.tenant.as_str())
-    .bind(new.fingerprint.as_slice())
-    .bind(new.object.as_str())
-    .bind(stamp.revision)
-    .bind(stamp.at)
-    .execute(tx)
-    .await?;
+        params![
+            new.credential.as_str(),
+            new.key.as_str(),
+            new.tenant.as_str(),
+            new.fingerprint.as_slice(),
+            new.object.as_str(),
+            stamp.revision,
+            stamp.at
+        ],
+    )?;
     Ok(())
 }

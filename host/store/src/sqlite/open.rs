@@ -7,81 +7,98 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use portcullis_model::credential::Seed;
-use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite_migration::{M, Migrations};
 
 use super::fault;
-use super::rows::{encode, int};
+use super::readers::Readers;
+use super::rows::{encode, execute, int};
 use super::writer::Writer;
 use crate::change::{FIRST_REVISION, Fresh};
 use crate::error::{OpenError, StoreError};
 
 /// Marks the file as ours (`PRAGMA application_id`): "PTLC".
 const APPLICATION_ID: u32 = 0x5054_4c43;
-const MARK: &str = "PRAGMA application_id = 0x50544c43";
 
 /// How long a statement waits for another program's lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a reader waits for a connection before it fails.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connections that read. Reads are the admin API's and the console's; requests are decided without the store.
-const READERS: u32 = 4;
-
 /// Prepared statements kept by each connection: more than there are.
 const STATEMENTS: usize = 128;
 
-/// The size that the WAL is cut to after a checkpoint, in bytes: long readers let it grow, and it would stay so.
-const WAL_BYTES: &str = "67108864";
+/// What every connection sets.
+const CONNECTION: &str = "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;";
 
-/// The pages that the writer keeps in memory, as SQLite wants it: kibibytes, negative. Digests and ids are random, so with a
+/// What the writer sets besides. The WAL is cut to 64 MiB after a checkpoint: long readers let it grow, and it would stay so.
+/// The pages that it keeps in memory are 64 MiB (SQLite wants kibibytes, negative): digests and ids are random, so with a
 /// million keys each new one is on another page of an index of 50 MB.
-const WRITER_CACHE: &str = "-65536";
+const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536;";
 
 /// The SQLite file format's header (https://www.sqlite.org/fileformat.html section 1.3).
 const HEADER_BYTES: usize = 100;
 const HEADER_MAGIC: &[u8] = b"SQLite format 3\0";
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+/// In the order in which they are done. Their number is the version of the schema, `PRAGMA user_version`.
+const MIGRATIONS: [M<'static>; 10] = [
+    M::up(include_str!("../../migrations/0001_initial.sql")),
+    M::up(include_str!("../../migrations/0002_audit_evidence.sql")),
+    M::up(include_str!("../../migrations/0003_errors.sql")),
+    M::up(include_str!("../../migrations/0004_idempotency.sql")),
+    M::up(include_str!("../../migrations/0005_live_keys.sql")),
+    M::up(include_str!("../../migrations/0006_lifecycle.sql")),
+    M::up(include_str!("../../migrations/0007_signing.sql")),
+    M::up(include_str!("../../migrations/0009_tokens.sql")),
+    M::up(include_str!("../../migrations/0010_feeds.sql")),
+    M::up(include_str!("../../migrations/0011_fed_decisions.sql")),
+];
+
+/// Until now the migrations of a database were in a table of their own.
+const EARLIER: &str = "SELECT count(*) FROM _sqlx_migrations";
 
 pub(super) struct Opened {
     pub(super) writer: Writer,
-    pub(super) readers: SqlitePool,
-    pub(super) unhurried: SqlitePool,
+    pub(super) readers: Readers,
     pub(super) seed: Seed,
 }
 
-pub(super) async fn open(path: &Path, fresh: &Fresh) -> Result<Opened, OpenError> {
+pub(super) fn open(path: &Path, fresh: &Fresh) -> Result<Opened, OpenError> {
     let (path, lock) = claim(path)?;
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .statement_cache_capacity(STATEMENTS)
-        .disable_statement_logging();
     let failed = |error| failure(&path, error);
-    mark(&options).await.map_err(failed)?;
-    let writing = options
-        .clone()
-        .journal_mode(SqliteJournalMode::Wal)
-        .pragma("journal_size_limit", WAL_BYTES)
-        .pragma("cache_size", WRITER_CACHE);
-    let mut connection = writing.connect().await.map_err(failed)?;
-    migrate(&path, &mut connection).await?;
+    mark(&path).map_err(failed)?;
+    let mut connection = writer(&path).map_err(failed)?;
+    migrate(&path, &mut connection)?;
     let seed = begin(&mut connection, fresh)
-        .await
         .map_err(|error| OpenError::Database { path: path.clone(), source: Box::new(error) })?;
-    let reading = options.read_only(true);
-    let pool = |connections| {
-        let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
-        pool.idle_timeout(None).max_lifetime(None)
-    };
-    let readers = pool(READERS).connect_with(reading.clone()).await.map_err(failed)?;
-    let unhurried = pool(1).connect_lazy_with(reading);
-    Ok(Opened { writer: Writer::new(writing, connection, lock), readers, unhurried, seed })
+    Ok(Opened { readers: Readers::new(path.clone()), writer: Writer::new(path, connection, lock), seed })
+}
+
+/// A connection that writes.
+pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.execute_batch(WRITER)?;
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    // One thread at a time has a connection, so SQLite need not see to it.
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A statement is planned once: without it, each new value for one that could use a partial index has it planned again.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.execute_batch(CONNECTION)?;
+    Ok(connection)
+}
+
+/// Runs a statement that is prepared once.
+pub(super) fn run(connection: &Connection, statement: &'static str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(|_| ())
 }
 
 /// Makes folder and file where they are missing, takes the lock, and looks at the file before SQLite does: what is not ours
@@ -137,70 +154,56 @@ fn foreign(file: &mut File) -> io::Result<Option<&'static str>> {
 
 /// Marks an empty database as ours, before it is in WAL mode: then the mark is in the file itself and not in the WAL. It is
 /// SQLite who says whether it is empty, because it may just have rolled back a first start that was cut off.
-async fn mark(options: &SqliteConnectOptions) -> Result<(), sqlx::Error> {
-    let mut connection = options.connect().await?;
-    let id: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await?;
+fn mark(path: &Path) -> rusqlite::Result<()> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let id: u32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if id == 0 {
-        sqlx::query(MARK).execute(&mut connection).await?;
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
-    connection.close().await
+    Ok(())
 }
 
-async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let newer = |found| OpenError::Newer { path: path.to_owned(), found, known };
-    connection.ensure_migrations_table(&MIGRATIONS.table_name).await.map_err(|error| migration_failure(path, error))?;
-    let applied = connection
-        .list_applied_migrations(&MIGRATIONS.table_name)
-        .await
-        .map_err(|error| migration_failure(path, error))?;
-    if let Some(unknown) = applied.iter().rev().find(|applied| !MIGRATIONS.version_exists(applied.version)) {
-        return Err(newer(unknown.version));
+fn migrate(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
+    let failed = |error| failure(path, error);
+    let version = |connection: &Connection| -> rusqlite::Result<i64> {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0))
+    };
+    if connection.table_exists(None, "_sqlx_migrations").map_err(failed)? {
+        let done: i64 = connection.query_row(EARLIER, [], |row| row.get(0)).map_err(failed)?;
+        let taken_over = format!("BEGIN; PRAGMA user_version = {done}; DROP TABLE _sqlx_migrations; COMMIT");
+        connection.execute_batch(&taken_over).map_err(failed)?;
     }
-    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| migration_failure(path, error))
+    let (found, known) = (version(connection).map_err(failed)?, MIGRATIONS.len() as i64);
+    if found > known {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    }
+    match Migrations::from_slice(&MIGRATIONS).to_latest(connection) {
+        Ok(()) => Ok(()),
+        Err(rusqlite_migration::Error::RusqliteError { err, .. }) => Err(failure(path, err)),
+        Err(error) => Err(OpenError::Database { path: path.to_owned(), source: Box::new(error) }),
+    }
 }
 
 /// Writes the first revision where there is none, and reads the seed.
-async fn begin(connection: &mut SqliteConnection, fresh: &Fresh) -> Result<Seed, StoreError> {
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let there: Option<Vec<u8>> = sqlx::query_scalar("SELECT seed FROM meta").fetch_optional(&mut *tx).await?;
+fn begin(connection: &mut Connection, fresh: &Fresh) -> Result<Seed, StoreError> {
+    let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let there: Option<Vec<u8>> = tx.query_row("SELECT seed FROM meta", [], |row| row.get(0)).optional()?;
     if let Some(seed) = there {
-        tx.rollback().await?;
         let damaged = |_| StoreError::Damaged("the seed has not 16 bytes".to_owned());
         return Ok(Seed(seed.try_into().map_err(damaged)?));
     }
     let (revision, at) = (int(FIRST_REVISION.0)?, int(fresh.at.as_secs())?);
-    sqlx::query("INSERT INTO meta (only_row, revision, seed, created) VALUES (1, ?1, ?2, ?3)")
-        .bind(revision)
-        .bind(fresh.seed.0.as_slice())
-        .bind(at)
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query("INSERT INTO installation (only_row, body, created, changed) VALUES (1, ?1, ?2, ?3)")
-        .bind(encode(&fresh.installation)?)
-        .bind(at)
-        .bind(revision)
-        .execute(&mut *tx)
-        .await?;
-    tx.commit().await?;
+    let meta = "INSERT INTO meta (only_row, revision, seed, created) VALUES (1, ?1, ?2, ?3)";
+    execute(&tx, meta, params![revision, fresh.seed.0.as_slice(), at])?;
+    let installation = "INSERT INTO installation (only_row, body, created, changed) VALUES (1, ?1, ?2, ?3)";
+    execute(&tx, installation, params![encode(&fresh.installation)?, at, revision])?;
+    tx.commit()?;
     Ok(fresh.seed)
 }
 
-fn migration_failure(path: &Path, error: MigrateError) -> OpenError {
-    if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
-        failure(path, error)
-    } else if let MigrateError::VersionMismatch(_) = error {
-        OpenError::Foreign { path: path.to_owned(), what: error.to_string() }
-    } else {
-        OpenError::Database { path: path.to_owned(), source: Box::new(error) }
-    }
-}
-
-fn failure(path: &Path, error: sqlx::Error) -> OpenError {
+fn failure(path: &Path, error: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
-    if let sqlx::Error::Io(source) = error {
-        OpenError::Io { path, source }
-    } else if fault::is_unreadable(&error) {
+    if fault::is_unreadable(&error) {
         OpenError::Foreign { path, what: error.to_string() }
     } else if fault::is_busy(&error) {
         OpenError::Locked { path }

@@ -2,10 +2,10 @@
 
 use portcullis_model::id::{EndpointRef, Id};
 use portcullis_model::source::{Application, EndpointSettings, Group, Installation, User};
-use sqlx::sqlite::SqliteRow;
+use rusqlite::params;
 
 use super::Store;
-use super::rows::{Columns, after, fetch, limit, number, page};
+use super::rows::{Columns, after, all, fetch, limit, one, page, scalar};
 use crate::change::{GroupUse, Referring};
 use crate::error::StoreError;
 use crate::record::{
@@ -20,9 +20,10 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn installation(&self) -> Result<Stored<Installation>, StoreError> {
-        let row = sqlx::query("SELECT * FROM installation").fetch_one(&self.readers).await?;
-        let row = Columns::new(&row, "installation");
-        row.stored(row.json("body")?)
+        let found = self.readers.read(|db| {
+            one(db, "SELECT * FROM installation", [], "installation", |row| row.stored(row.json("body")?))
+        })?;
+        found.ok_or_else(|| StoreError::Damaged("there is no installation".to_owned()))
     }
 
     /// Every service, in order of creation.
@@ -30,8 +31,7 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn services(&self) -> Result<Vec<Stored<ServiceRecord>>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM service ORDER BY seq").fetch_all(&self.readers).await?;
-        all(&rows, "service", service)
+        self.readers.read(|db| all(db, "SELECT * FROM service ORDER BY seq", [], "service", service))
     }
 
     /// One service.
@@ -39,8 +39,7 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn service(&self, id: &Id) -> Result<Option<Stored<ServiceRecord>>, StoreError> {
-        let query = sqlx::query("SELECT * FROM service WHERE id = ?1").bind(id.as_str());
-        one(query.fetch_optional(&self.readers).await?, "service", service)
+        self.readers.read(|db| one(db, "SELECT * FROM service WHERE id = ?1", [id.as_str()], "service", service))
     }
 
     /// The tenants, in order of creation.
@@ -49,9 +48,9 @@ impl Store {
     /// Nothing could be read.
     pub async fn tenants(&self, paging: Paging) -> Result<Page<Stored<TenantRecord>>, StoreError> {
         let limit = limit(paging);
-        let query = sqlx::query("SELECT * FROM tenant WHERE seq > ?1 ORDER BY seq LIMIT ?2");
-        let rows = query.bind(after(paging)).bind(fetch(limit)).fetch_all(&self.readers).await?;
-        page(&rows, limit, "tenant", |row| row.stored(tenant(row)?))
+        let query = "SELECT * FROM tenant WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let params = params![after(paging), fetch(limit)];
+        self.readers.read(|db| page(db, query, params, limit, "tenant", |row| row.stored(tenant(row)?)))
     }
 
     /// One tenant.
@@ -59,8 +58,8 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn tenant(&self, id: &Id) -> Result<Option<Stored<TenantRecord>>, StoreError> {
-        let query = sqlx::query("SELECT * FROM tenant WHERE id = ?1").bind(id.as_str());
-        one(query.fetch_optional(&self.readers).await?, "tenant", |row| row.stored(tenant(row)?))
+        let query = "SELECT * FROM tenant WHERE id = ?1";
+        self.readers.read(|db| one(db, query, [id.as_str()], "tenant", |row| row.stored(tenant(row)?)))
     }
 
     /// What a tenant has set for endpoints, in order of creation.
@@ -68,8 +67,8 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn settings(&self, tenant: &Id) -> Result<Vec<Stored<EndpointSettings>>, StoreError> {
-        let query = sqlx::query("SELECT * FROM setting WHERE tenant = ?1 ORDER BY seq").bind(tenant.as_str());
-        all(&query.fetch_all(&self.readers).await?, "setting", |row| row.stored(setting(row)?))
+        let query = "SELECT * FROM setting WHERE tenant = ?1 ORDER BY seq";
+        self.readers.read(|db| all(db, query, [tenant.as_str()], "setting", |row| row.stored(setting(row)?)))
     }
 
     /// The applications of a tenant, in order of creation.
@@ -82,7 +81,7 @@ impl Store {
         paging: Paging,
     ) -> Result<Page<Stored<ApplicationRecord>>, StoreError> {
         let query = "SELECT * FROM application WHERE tenant = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
-        self.page_of_tenant(query, tenant, paging, "application", application_record).await
+        self.page_of_tenant(query, tenant, paging, "application", application_record)
     }
 
     /// One application.
@@ -91,7 +90,7 @@ impl Store {
     /// Nothing could be read.
     pub async fn application(&self, tenant: &Id, id: &Id) -> Result<Option<Stored<ApplicationRecord>>, StoreError> {
         let query = "SELECT * FROM application WHERE tenant = ?1 AND id = ?2";
-        self.one_of_tenant(query, tenant, id, "application", application_record).await
+        self.one_of_tenant(query, tenant, id, "application", application_record)
     }
 
     /// Every feed, in order of creation.
@@ -99,8 +98,8 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn feeds(&self) -> Result<Vec<Stored<FeedRecord>>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM feed ORDER BY seq").fetch_all(&self.readers).await?;
-        all(&rows, "feed", |row| row.stored(feed(row)?))
+        let query = "SELECT * FROM feed ORDER BY seq";
+        self.readers.read(|db| all(db, query, [], "feed", |row| row.stored(feed(row)?)))
     }
 
     /// One feed.
@@ -108,8 +107,8 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn feed(&self, id: &Id) -> Result<Option<Stored<FeedRecord>>, StoreError> {
-        let query = sqlx::query("SELECT * FROM feed WHERE id = ?1").bind(id.as_str());
-        one(query.fetch_optional(&self.readers).await?, "feed", |row| row.stored(feed(row)?))
+        let query = "SELECT * FROM feed WHERE id = ?1";
+        self.readers.read(|db| one(db, query, [id.as_str()], "feed", |row| row.stored(feed(row)?)))
     }
 
     /// The groups of a tenant, in order of creation.
@@ -118,7 +117,7 @@ impl Store {
     /// Nothing could be read.
     pub async fn groups(&self, tenant: &Id, paging: Paging) -> Result<Page<Stored<GroupRecord>>, StoreError> {
         let query = "SELECT * FROM permission_group WHERE tenant = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
-        self.page_of_tenant(query, tenant, paging, "permission_group", group_record).await
+        self.page_of_tenant(query, tenant, paging, "permission_group", group_record)
     }
 
     /// One group.
@@ -127,7 +126,7 @@ impl Store {
     /// Nothing could be read.
     pub async fn group(&self, tenant: &Id, id: &Id) -> Result<Option<Stored<GroupRecord>>, StoreError> {
         let query = "SELECT * FROM permission_group WHERE tenant = ?1 AND id = ?2";
-        self.one_of_tenant(query, tenant, id, "permission_group", group_record).await
+        self.one_of_tenant(query, tenant, id, "permission_group", group_record)
     }
 
     /// The users of a tenant that are not deleted, in order of creation.
@@ -136,7 +135,7 @@ impl Store {
     /// Nothing could be read.
     pub async fn users(&self, tenant: &Id, paging: Paging) -> Result<Page<Stored<UserRecord>>, StoreError> {
         let query = "SELECT * FROM person WHERE tenant = ?1 AND deleted = 0 AND seq > ?2 ORDER BY seq LIMIT ?3";
-        self.page_of_tenant(query, tenant, paging, "person", user_record).await
+        self.page_of_tenant(query, tenant, paging, "person", user_record)
     }
 
     /// One user, unless deleted.
@@ -145,7 +144,7 @@ impl Store {
     /// Nothing could be read.
     pub async fn user(&self, tenant: &Id, id: &Id) -> Result<Option<Stored<UserRecord>>, StoreError> {
         let query = "SELECT * FROM person WHERE tenant = ?1 AND id = ?2 AND deleted = 0";
-        self.one_of_tenant(query, tenant, id, "person", user_record).await
+        self.one_of_tenant(query, tenant, id, "person", user_record)
     }
 
     /// Whether a user of the tenant has that id or had it before being deleted.
@@ -153,8 +152,8 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn user_id_is_taken(&self, tenant: &Id, id: &Id) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM person WHERE tenant = ?1 AND id = ?2)");
-        Ok(query.bind(tenant.as_str()).bind(id.as_str()).fetch_one(&self.readers).await?)
+        let query = "SELECT EXISTS (SELECT 1 FROM person WHERE tenant = ?1 AND id = ?2)";
+        self.readers.read(|db| scalar(db, query, [tenant.as_str(), id.as_str()]))
     }
 
     /// Who has a group.
@@ -162,14 +161,15 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn group_use(&self, tenant: &Id, group: &Id) -> Result<GroupUse, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT (SELECT count(*) FROM credential
-                     WHERE tenant = ?1 AND permission_group = ?2 AND deleted = 0 AND state = 'active'),
-                    (SELECT count(*) FROM person WHERE tenant = ?1 AND permission_group = ?2 AND deleted = 0)",
-        );
-        let (credentials, members): (i64, i64) =
-            query.bind(tenant.as_str()).bind(group.as_str()).fetch_one(&self.readers).await?;
-        Ok(GroupUse { credentials: number(credentials)?, members: number(members)? })
+        let query = "SELECT (SELECT count(*) FROM credential
+                     WHERE tenant = ?1 AND permission_group = ?2 AND deleted = 0 AND state = 'active') AS credentials,
+                    (SELECT count(*) FROM person WHERE tenant = ?1 AND permission_group = ?2 AND deleted = 0) AS members";
+        let found = self.readers.read(|db| {
+            one(db, query, [tenant.as_str(), group.as_str()], "permission_group", |row| {
+                Ok(GroupUse { credentials: row.number("credentials")?, members: row.number("members")? })
+            })
+        })?;
+        found.ok_or_else(|| StoreError::Damaged("a count gave nothing".to_owned()))
     }
 
     /// What names endpoints of a service.
@@ -177,28 +177,24 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn referring(&self, service: &Id) -> Result<Referring, StoreError> {
-        let tenants = sqlx::query("SELECT DISTINCT tenant FROM setting WHERE service = ?1 ORDER BY tenant");
-        let groups = sqlx::query(
-            "SELECT tenant, id FROM group_service JOIN permission_group ON seq = group_seq
-             WHERE service = ?1 ORDER BY group_seq",
-        );
-        let credentials = sqlx::query(
-            "SELECT id FROM credential_service JOIN credential ON seq = credential_seq
-             WHERE service = ?1 ORDER BY credential_seq",
-        );
-        // One transaction, so that the three lists are of one revision.
-        let mut tx = self.readers.begin().await?;
-        let tenants = tenants.bind(service.as_str()).fetch_all(&mut *tx).await?;
-        let groups = groups.bind(service.as_str()).fetch_all(&mut *tx).await?;
-        let credentials = credentials.bind(service.as_str()).fetch_all(&mut *tx).await?;
-        Ok(Referring {
-            tenants: all(&tenants, "setting", |row| row.id("tenant"))?,
-            groups: all(&groups, "permission_group", |row| Ok((row.id("tenant")?, row.id("id")?)))?,
-            credentials: all(&credentials, "credential", |row| row.id("id"))?,
+        let tenants = "SELECT DISTINCT tenant FROM setting WHERE service = ?1 ORDER BY tenant";
+        let groups = "SELECT tenant, id FROM group_service JOIN permission_group ON seq = group_seq
+             WHERE service = ?1 ORDER BY group_seq";
+        let credentials = "SELECT id FROM credential_service JOIN credential ON seq = credential_seq
+             WHERE service = ?1 ORDER BY credential_seq";
+        let service = [service.as_str()];
+        // At once, so that the three lists are of one revision.
+        self.readers.read_at_once(|db| {
+            let pair = |row: &Columns<'_>| Ok((row.id("tenant")?, row.id("id")?));
+            Ok(Referring {
+                tenants: all(db, tenants, service, "setting", |row| row.id("tenant"))?,
+                groups: all(db, groups, service, "permission_group", pair)?,
+                credentials: all(db, credentials, service, "credential", |row| row.id("id"))?,
+            })
         })
     }
 
-    async fn page_of_tenant<T>(
+    fn page_of_tenant<T>(
         &self,
         query: &'static str,
         tenant: &Id,
@@ -207,11 +203,11 @@ impl Store {
         decode: Decode<T>,
     ) -> Result<Page<T>, StoreError> {
         let limit = limit(paging);
-        let query = sqlx::query(query).bind(tenant.as_str()).bind(after(paging)).bind(fetch(limit));
-        page(&query.fetch_all(&self.readers).await?, limit, table, decode)
+        let params = params![tenant.as_str(), after(paging), fetch(limit)];
+        self.readers.read(|db| page(db, query, params, limit, table, decode))
     }
 
-    async fn one_of_tenant<T>(
+    fn one_of_tenant<T>(
         &self,
         query: &'static str,
         tenant: &Id,
@@ -219,17 +215,8 @@ impl Store {
         table: &'static str,
         decode: Decode<T>,
     ) -> Result<Option<T>, StoreError> {
-        let query = sqlx::query(query).bind(tenant.as_str()).bind(id.as_str());
-        one(query.fetch_optional(&self.readers).await?, table, decode)
+        self.readers.read(|db| one(db, query, [tenant.as_str(), id.as_str()], table, decode))
     }
-}
-
-fn one<T>(row: Option<SqliteRow>, table: &'static str, decode: Decode<T>) -> Result<Option<T>, StoreError> {
-    row.map(|row| decode(&Columns::new(&row, table))).transpose()
-}
-
-fn all<T>(rows: &[SqliteRow], table: &'static str, decode: Decode<T>) -> Result<Vec<T>, StoreError> {
-    rows.iter().map(|row| decode(&Columns::new(row, table))).collect()
 }
 
 fn service(row: &Columns<'_>) -> Result<Stored<ServiceRecord>, StoreError> {

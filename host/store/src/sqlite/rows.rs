@@ -1,31 +1,122 @@
-//! Columns to values and back. What a column holds that no version writes is [`StoreError::Damaged`].
+//! Statements and what they give: columns to values and back. What a column holds that no version writes is
+//! [`StoreError::Damaged`].
 
 use std::fmt::Display;
 
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::time::UnixTime;
+use rusqlite::types::{FromSql, FromSqlResult, ValueRef};
+use rusqlite::{Connection, Params, Row};
 use serde::de::{DeserializeOwned, IntoDeserializer as _, value};
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::{Sqlite, SqliteRow};
-use sqlx::{Decode, Row as _, Type};
 
 use crate::error::StoreError;
 use crate::record::{MAX_PAGE, Page, Paging, Stored};
 
+/// Runs a statement that gives no rows. How many it changed.
+pub(super) fn execute(db: &Connection, statement: &str, params: impl Params) -> Result<usize, StoreError> {
+    Ok(db.prepare_cached(statement)?.execute(params)?)
+}
+
+/// The one value of the one row that a query always has.
+pub(super) fn scalar<T: FromSql>(db: &Connection, query: &str, params: impl Params) -> Result<T, StoreError> {
+    Ok(db.prepare_cached(query)?.query_row(params, |row| row.get(0))?)
+}
+
+/// The first row, if there is one.
+pub(super) fn one<T>(
+    db: &Connection,
+    query: &str,
+    params: impl Params,
+    table: &'static str,
+    decode: impl FnOnce(&Columns<'_>) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let mut statement = db.prepare_cached(query)?;
+    let mut rows = statement.query(params)?;
+    rows.next()?.map(|row| decode(&Columns::new(row, table))).transpose()
+}
+
+/// Every row.
+pub(super) fn all<T>(
+    db: &Connection,
+    query: &str,
+    params: impl Params,
+    table: &'static str,
+    mut decode: impl FnMut(&Columns<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = db.prepare_cached(query)?;
+    let mut rows = statement.query(params)?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(decode(&Columns::new(row, table))?);
+    }
+    Ok(records)
+}
+
+/// A page of a query that asks for `limit` rows and one more: see [`fetch`].
+pub(super) fn page<T>(
+    db: &Connection,
+    query: &str,
+    params: impl Params,
+    limit: usize,
+    table: &'static str,
+    decode: impl Fn(&Columns<'_>) -> Result<T, StoreError>,
+) -> Result<Page<T>, StoreError> {
+    let mut statement = db.prepare_cached(query)?;
+    let mut rows = statement.query(params)?;
+    let (mut items, mut last) = (Vec::new(), None);
+    while let Some(row) = rows.next()? {
+        if items.len() == limit {
+            return Ok(Page { items, next: last });
+        }
+        let row = Columns::new(row, table);
+        items.push(decode(&row)?);
+        last = Some(row.number("seq")?);
+    }
+    Ok(Page { items, next: None })
+}
+
 /// One row, read by the names of its columns.
 #[derive(Clone, Copy)]
 pub(super) struct Columns<'r> {
-    row: &'r SqliteRow,
+    row: &'r Row<'r>,
     table: &'static str,
 }
 
 impl<'r> Columns<'r> {
-    pub(super) fn new(row: &'r SqliteRow, table: &'static str) -> Columns<'r> {
+    pub(super) fn new(row: &'r Row<'r>, table: &'static str) -> Columns<'r> {
         Columns { row, table }
     }
 
-    pub(super) fn get<T: Decode<'r, Sqlite> + Type<Sqlite>>(&self, column: &str) -> Result<T, StoreError> {
-        self.row.try_get(column).map_err(|error| self.damaged(column, error))
+    pub(super) fn get<T: FromSql>(&self, column: &str) -> Result<T, StoreError> {
+        self.row.get(column).map_err(|error| self.damaged(column, error))
+    }
+
+    fn borrowed<T>(&self, column: &str, read: fn(&ValueRef<'r>) -> FromSqlResult<T>) -> Result<T, StoreError> {
+        let value = self.row.get_ref(column).map_err(|error| self.damaged(column, error))?;
+        read(&value).map_err(|error| self.damaged(column, error))
+    }
+
+    pub(super) fn text(&self, column: &str) -> Result<&'r str, StoreError> {
+        self.borrowed(column, ValueRef::as_str)
+    }
+
+    pub(super) fn maybe_text(&self, column: &str) -> Result<Option<&'r str>, StoreError> {
+        self.borrowed(column, ValueRef::as_str_or_null)
+    }
+
+    /// The text of the column of that number; names are looked for among all columns each time.
+    pub(super) fn text_at(&self, index: usize, column: &str) -> Result<&'r str, StoreError> {
+        let value = self.row.get_ref(index).map_err(|error| self.damaged(column, error))?;
+        value.as_str().map_err(|error| self.damaged(column, error))
+    }
+
+    pub(super) fn blob(&self, column: &str) -> Result<&'r [u8], StoreError> {
+        self.borrowed(column, ValueRef::as_blob)
+    }
+
+    pub(super) fn maybe_blob(&self, column: &str) -> Result<Option<&'r [u8]>, StoreError> {
+        self.borrowed(column, ValueRef::as_blob_or_null)
     }
 
     pub(super) fn number(&self, column: &str) -> Result<u64, StoreError> {
@@ -55,15 +146,15 @@ impl<'r> Columns<'r> {
     }
 
     pub(super) fn id(&self, column: &str) -> Result<Id, StoreError> {
-        self.get::<&str>(column)?.parse().map_err(|error| self.damaged(column, error))
+        self.text(column)?.parse().map_err(|error| self.damaged(column, error))
     }
 
     pub(super) fn maybe_id(&self, column: &str) -> Result<Option<Id>, StoreError> {
-        self.get::<Option<&str>>(column)?.map(str::parse).transpose().map_err(|error| self.damaged(column, error))
+        self.maybe_text(column)?.map(str::parse).transpose().map_err(|error| self.damaged(column, error))
     }
 
     pub(super) fn json<T: Deserialize<'r>>(&self, column: &str) -> Result<T, StoreError> {
-        self.as_json(column, self.get(column)?)
+        self.as_json(column, self.text(column)?)
     }
 
     /// A part of a column as JSON.
@@ -73,7 +164,7 @@ impl<'r> Columns<'r> {
 
     /// A variant without data, under the name that it has in JSON.
     pub(super) fn word<T: DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
-        self.as_word(column, self.get(column)?)
+        self.as_word(column, self.text(column)?)
     }
 
     /// A part of a column as a variant without data.
@@ -82,7 +173,7 @@ impl<'r> Columns<'r> {
     }
 
     pub(super) fn bytes<const N: usize>(&self, column: &str) -> Result<[u8; N], StoreError> {
-        self.get::<&[u8]>(column)?.try_into().map_err(|error| self.damaged(column, error))
+        self.blob(column)?.try_into().map_err(|error| self.damaged(column, error))
     }
 
     pub(super) fn stored<T>(&self, record: T) -> Result<Stored<T>, StoreError> {
@@ -93,7 +184,6 @@ impl<'r> Columns<'r> {
         StoreError::Damaged(format!("column `{column}` of `{}`: {what}", self.table))
     }
 }
-
 /// A value as JSON text.
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Database(Box::new(error)))
@@ -130,20 +220,4 @@ pub(super) fn fetch(limit: usize) -> i64 {
 /// Where a page in order of creation begins. A cursor that no page gave leads to an empty page.
 pub(super) fn after(paging: Paging) -> i64 {
     paging.after.map_or(0, |after| i64::try_from(after).unwrap_or(i64::MAX))
-}
-
-/// A page of the rows that were fetched by `limit` and one more.
-pub(super) fn page<T>(
-    rows: &[SqliteRow],
-    limit: usize,
-    table: &'static str,
-    decode: fn(&Columns<'_>) -> Result<T, StoreError>,
-) -> Result<Page<T>, StoreError> {
-    let shown = rows.get(..limit).unwrap_or(rows);
-    let items = shown.iter().map(|row| decode(&Columns::new(row, table))).collect::<Result<Vec<T>, StoreError>>()?;
-    let next = match shown.last() {
-        Some(last) if rows.len() > limit => Some(Columns::new(last, table).number("seq")?),
-        Some(_) | None => None,
-    };
-    Ok(Page { items, next })
 }

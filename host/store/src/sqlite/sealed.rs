@@ -1,10 +1,10 @@
 //! Everything that is sealed under the master key: where it is, and how all of it is sealed anew at once.
 
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
+use rusqlite::{Connection, params};
 
 use super::Store;
 use super::chain;
-use super::rows::{Columns, number};
+use super::rows::{all, execute, number, one, scalar};
 use crate::audit::{Entry, Outcome};
 use crate::error::StoreError;
 use portcullis_model::id::Revision;
@@ -48,10 +48,11 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn audit_key(&self) -> Result<Option<AuditKey>, StoreError> {
-        let row = sqlx::query("SELECT public, sealed FROM audit_key").fetch_optional(&self.readers).await?;
-        let Some(row) = row else { return Ok(None) };
-        let row = Columns::new(&row, "audit_key");
-        Ok(Some(AuditKey { public: row.bytes("public")?, sealed: row.get("sealed")? }))
+        self.readers.read(|db| {
+            one(db, "SELECT public, sealed FROM audit_key", [], "audit_key", |row| {
+                Ok(AuditKey { public: row.bytes("public")?, sealed: row.get("sealed")? })
+            })
+        })
     }
 
     /// Keeps the key of the audit. It is made once.
@@ -59,13 +60,10 @@ impl Store {
     /// # Errors
     /// There is one already, or the database failed.
     pub async fn put_audit_key(&self, key: &AuditKey) -> Result<(), StoreError> {
-        let key = key.clone();
-        let put = self.writer.write(move |tx| {
-            Box::pin(async move {
-                let insert = sqlx::query("INSERT INTO audit_key (only_row, public, sealed) VALUES (1, ?1, ?2)");
-                insert.bind(key.public.as_slice()).bind(key.sealed.as_slice()).execute(tx).await?;
-                Ok(())
-            })
+        let insert = "INSERT INTO audit_key (only_row, public, sealed) VALUES (1, ?1, ?2)";
+        let put = self.writer.write(|tx| {
+            execute(tx, insert, params![key.public.as_slice(), key.sealed.as_slice()])?;
+            Ok(())
         });
         put.await
     }
@@ -75,13 +73,15 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn has_sealed(&self) -> Result<bool, StoreError> {
-        for Sealed { table, column, .. } in &SEALED {
-            let query = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {column} IS NOT NULL)");
-            if sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.readers).await? {
-                return Ok(true);
+        self.readers.read(|db| {
+            for Sealed { table, column, .. } in &SEALED {
+                let query = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {column} IS NOT NULL)");
+                if scalar(db, &query, [])? {
+                    return Ok(true);
+                }
             }
-        }
-        Ok(false)
+            Ok(false)
+        })
     }
 
     /// Seals everything anew, in one transaction with an entry of the audit: `reseal` is given what a secret was sealed for
@@ -91,30 +91,28 @@ impl Store {
     /// One does not open, or the database failed; nothing has changed then.
     pub async fn reseal(
         &self,
-        reseal: impl Fn(&str, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static,
-        told: impl Fn(Revision, u64) -> Entry + Send + 'static,
+        reseal: impl Fn(&str, &[u8]) -> Option<Vec<u8>>,
+        told: impl Fn(Revision, u64) -> Entry,
     ) -> Result<u64, StoreError> {
-        let done = self.writer.write(move |tx| {
-            Box::pin(async move {
-                let mut count = 0;
-                for sealed in &SEALED {
-                    count += reseal_column(tx, sealed, &reseal).await?;
-                }
-                let revision: i64 = sqlx::query_scalar("SELECT revision FROM meta").fetch_one(&mut *tx).await?;
-                let entry = told(Revision(number(revision)?), count);
-                debug_assert!(matches!(entry.outcome, Outcome::Done { .. }));
-                chain::append(tx, &[entry]).await?;
-                Ok(count)
-            })
+        let done = self.writer.write(|tx| {
+            let mut count = 0;
+            for sealed in &SEALED {
+                count += reseal_column(tx, sealed, &reseal)?;
+            }
+            let revision: i64 = scalar(tx, "SELECT revision FROM meta", [])?;
+            let entry = told(Revision(number(revision)?), count);
+            debug_assert!(matches!(entry.outcome, Outcome::Done { .. }));
+            chain::append(tx, &[entry])?;
+            Ok(count)
         });
         done.await
     }
 }
 
-async fn reseal_column(
-    tx: &mut SqliteConnection,
+fn reseal_column(
+    tx: &Connection,
     Sealed { table, column, place }: &Sealed,
-    reseal: &(impl Fn(&str, &[u8]) -> Option<Vec<u8>> + Sync),
+    reseal: &impl Fn(&str, &[u8]) -> Option<Vec<u8>>,
 ) -> Result<u64, StoreError> {
     let read = format!(
         "SELECT rowid AS at, {place} AS place, {column} AS sealed FROM {table}
@@ -123,14 +121,16 @@ async fn reseal_column(
     let write = format!("UPDATE {table} SET {column} = ?1 WHERE rowid = ?2");
     let (mut count, mut after) = (0, i64::MIN);
     loop {
-        let query = sqlx::query(AssertSqlSafe(read.clone())).bind(after).bind(CHUNK_ROWS);
-        let rows = query.fetch_all(&mut *tx).await?;
-        let Some(last) = rows.last() else { return Ok(count) };
-        after = last.try_get("at")?;
-        for row in &rows {
-            let (at, place): (i64, String) = (row.try_get("at")?, row.try_get("place")?);
-            let sealed = reseal(&place, row.try_get("sealed")?).ok_or(StoreError::Sealed { place })?;
-            sqlx::query(AssertSqlSafe(write.clone())).bind(sealed).bind(at).execute(&mut *tx).await?;
+        // A row that is written while it is read could be met again.
+        let rows: Vec<(i64, Vec<u8>)> = all(tx, &read, [after, CHUNK_ROWS], table, |row| {
+            let place = row.text("place")?;
+            let sealed = reseal(place, row.blob("sealed")?);
+            Ok((row.get("at")?, sealed.ok_or_else(|| StoreError::Sealed { place: place.to_owned() })?))
+        })?;
+        let Some((last, _)) = rows.last() else { return Ok(count) };
+        after = *last;
+        for (at, sealed) in rows {
+            execute(tx, &write, params![sealed, at])?;
             count += 1;
         }
     }
@@ -151,13 +151,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let fresh = Fresh { seed: Seed([1; 16]), at: UnixTime::default(), installation: Installation::default() };
         let store = Store::open(&folder.path().join("db"), &fresh).await.unwrap();
-        let columns: Vec<String> = sqlx::query_scalar(
-            "SELECT m.name || '.' || c.name FROM sqlite_schema AS m, pragma_table_info(m.name) AS c
-             WHERE m.type = 'table' AND c.name LIKE '%sealed%'",
-        )
-        .fetch_all(&store.readers)
-        .await
-        .unwrap();
+        let query = "SELECT m.name || '.' || c.name AS name FROM sqlite_schema AS m, pragma_table_info(m.name) AS c
+             WHERE m.type = 'table' AND c.name LIKE '%sealed%'";
+        let read = |db: &Connection| all(db, query, [], "sqlite_schema", |row| row.get("name"));
+        let columns: Vec<String> = store.readers.read(read).unwrap();
         let known = SEALED.iter().map(|Sealed { table, column, .. }| format!("{table}.{column}"));
         assert_eq!(columns.into_iter().collect::<BTreeSet<_>>(), known.collect());
         assert!(!store.has_sealed().await.unwrap());

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::time::Expiry;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use rusqlite::{Connection, params};
 
 use super::Store;
 use super::chain;
 use super::commit::Stamp;
-use super::rows::{Columns, int, number, word};
+use super::rows::{Columns, all, encode, execute, int, number, scalar, word};
 use crate::audit::Entry;
 use crate::error::StoreError;
 use crate::record::Stored;
@@ -21,8 +21,7 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn token_keys(&self) -> Result<Vec<Stored<TokenKeyRecord>>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM token_key ORDER BY seq").fetch_all(&self.readers).await?;
-        rows.iter().map(|row| key(&Columns::new(row, "token_key"))).collect()
+        self.readers.read(|db| all(db, "SELECT * FROM token_key ORDER BY seq", [], "token_key", key))
     }
 
     /// Writes down what becomes of requests for tokens, all of them in one transaction. `decide` gets what is known of the
@@ -38,46 +37,34 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(Revision, &BTreeMap<Id, Grantee>) -> (Vec<Entry>, T) + Send + 'static,
     {
-        let work = self.writer.write(move |tx| {
-            Box::pin(async move {
-                let revision: i64 = sqlx::query_scalar("SELECT revision FROM meta").fetch_one(&mut *tx).await?;
-                let known = grantees(tx, &asking).await?;
-                let (entries, done) = decide(Revision(number(revision)?), &known);
-                chain::append(tx, &entries).await?;
-                Ok(done)
-            })
+        let work = self.writer.write(|tx| {
+            let revision: i64 = scalar(tx, "SELECT revision FROM meta", [])?;
+            let known = grantees(tx, &asking)?;
+            let (entries, done) = decide(Revision(number(revision)?), &known);
+            chain::append(tx, &entries)?;
+            Ok(done)
         });
         work.await
     }
 }
 
-async fn grantees(tx: &mut SqliteConnection, asking: &BTreeSet<Id>) -> Result<BTreeMap<Id, Grantee>, StoreError> {
+fn grantees(tx: &Connection, asking: &BTreeSet<Id>) -> Result<BTreeMap<Id, Grantee>, StoreError> {
     if asking.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT c.id, c.tenant, c.kind, c.expires, c.terms, c.creator, c.deleted, t.rules,
+    let query = "SELECT c.id, c.tenant, c.kind, c.expires, c.terms, c.creator, c.deleted, t.rules,
              max(c.changed, t.changed, coalesce(p.changed, 0)) AS changed,
              (SELECT json_group_array(json_array(version, until)) FROM credential_secret WHERE credential_seq = c.seq)
                  AS versions
          FROM credential AS c JOIN tenant AS t ON t.id = c.tenant
          LEFT JOIN person AS p ON p.tenant = c.tenant AND p.id = c.creator
-         WHERE c.kind IN ('client', 'personal') AND c.id IN (",
-    );
-    let mut ids = query.separated(", ");
-    for id in asking {
-        ids.push_bind(id.as_str());
-    }
-    query.push(")");
-    let rows = query.build().fetch_all(tx).await?;
-    let grantee = |row| {
-        let row = Columns::new(row, "credential");
-        let terms: Option<&str> = row.get("terms")?;
+         WHERE c.kind IN ('client', 'personal') AND c.id IN (SELECT value FROM json_each(?1))";
+    let grantees = all(tx, query, [encode(asking)?], "credential", |row| {
         let grantee = Grantee {
             tenant: row.id("tenant")?,
             kind: row.word("kind")?,
             expires: row.maybe_time("expires")?.map(Expiry::at),
-            terms: terms.map(|terms| row.as_json("terms", terms)).transpose()?,
+            terms: row.maybe_text("terms")?.map(|terms| row.as_json("terms", terms)).transpose()?,
             owner: row.maybe_id("creator")?,
             versions: row.json("versions")?,
             rules: row.json("rules")?,
@@ -85,8 +72,8 @@ async fn grantees(tx: &mut SqliteConnection, asking: &BTreeSet<Id>) -> Result<BT
             deleted: row.get("deleted")?,
         };
         Ok((row.id("id")?, grantee))
-    };
-    rows.iter().map(grantee).collect()
+    });
+    Ok(grantees?.into_iter().collect())
 }
 
 fn key(row: &Columns<'_>) -> Result<Stored<TokenKeyRecord>, StoreError> {
@@ -98,23 +85,24 @@ fn key(row: &Columns<'_>) -> Result<Stored<TokenKeyRecord>, StoreError> {
     })
 }
 
-pub(super) async fn put_key(tx: &mut SqliteConnection, key: &TokenKeyRecord, stamp: Stamp) -> Result<(), StoreError> {
-    sqlx::query(
+pub(super) fn put_key(tx: &Connection, key: &TokenKeyRecord, stamp: Stamp) -> Result<(), StoreError> {
+    execute(
+        tx,
         "INSERT INTO token_key (kid, algorithm, sealed, signs_from, created, changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (kid) DO UPDATE SET signs_from = excluded.signs_from, changed = excluded.changed",
-    )
-    .bind(key.kid.as_str())
-    .bind(word(key.algorithm)?)
-    .bind(key.sealed.as_slice())
-    .bind(int(key.signs_from.as_secs())?)
-    .bind(stamp.at)
-    .bind(stamp.revision)
-    .execute(tx)
-    .await?;
+        params![
+            key.kid.as_str(),
+            word(key.algorithm)?,
+            key.sealed.as_slice(),
+            int(key.signs_from.as_secs())?,
+            stamp.at,
+            stamp.revision
+        ],
+    )?;
     Ok(())
 }
 
-pub(super) async fn remove_key(tx: &mut SqliteConnection, kid: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM token_key WHERE kid = ?1").bind(kid).execute(tx).await?;
+pub(super) fn remove_key(tx: &Connection, kid: &str) -> Result<(), StoreError> {
+    execute(tx, "DELETE FROM token_key WHERE kid = ?1", params![kid])?;
     Ok(())
 }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use portcullis_model::id::Id;
 use portcullis_model::time::UnixTime;
-use sqlx::SqliteConnection;
+use rusqlite::{Connection, params};
 
 use super::Store;
-use super::rows::{Columns, encode, int};
+use super::rows::{Columns, all, encode, execute, int};
 use crate::error::StoreError;
 use crate::usage::{SecretUse, SecretUsed};
 
@@ -22,8 +22,7 @@ impl Store {
         if uses.is_empty() {
             return Ok(());
         }
-        let uses = uses.to_vec();
-        self.writer.write(move |tx| Box::pin(async move { add(tx, &uses).await })).await
+        self.writer.write(|tx| add(tx, uses)).await
     }
 
     /// What is known of the secrets of credentials; nothing of those that were never used.
@@ -31,22 +30,17 @@ impl Store {
     /// # Errors
     /// Nothing could be read.
     pub async fn uses(&self, credentials: &[Id], now: UnixTime) -> Result<Vec<(Id, SecretUsed)>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM credential_use WHERE credential IN (SELECT value FROM json_each(?1))
-             ORDER BY credential, version",
-        );
-        let ids: Vec<&str> = credentials.iter().map(Id::as_str).collect();
-        let rows = query.bind(encode(&ids)?).fetch_all(&self.readers).await?;
-        let today = now.as_secs() / DAY_S;
-        rows.iter().map(|row| used(&Columns::new(row, "credential_use"), today)).collect()
+        let query = "SELECT * FROM credential_use WHERE credential IN (SELECT value FROM json_each(?1))
+             ORDER BY credential, version";
+        let (ids, today) = (encode(&credentials)?, now.as_secs() / DAY_S);
+        self.readers.read(|db| all(db, query, [ids], "credential_use", |row| used(row, today)))
     }
 }
 
-async fn add(tx: &mut SqliteConnection, uses: &[SecretUse]) -> Result<(), StoreError> {
+fn add(tx: &Connection, uses: &[SecretUse]) -> Result<(), StoreError> {
     for of in uses {
         // Columns on the right are those of the row as it was.
-        sqlx::query(
-            "INSERT INTO credential_use (credential, version, last_at, address, count, day, today, yesterday)
+        execute(tx, "INSERT INTO credential_use (credential, version, last_at, address, count, day, today, yesterday)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, 0)
              ON CONFLICT (credential, version) DO UPDATE SET
                  address = CASE WHEN excluded.last_at >= last_at THEN excluded.address ELSE address END,
@@ -54,23 +48,14 @@ async fn add(tx: &mut SqliteConnection, uses: &[SecretUse]) -> Result<(), StoreE
                  count = count + excluded.count,
                  yesterday = CASE WHEN excluded.day <= day THEN yesterday WHEN excluded.day = day + 1 THEN today ELSE 0 END,
                  today = CASE WHEN excluded.day <= day THEN today + excluded.today ELSE excluded.today END,
-                 day = max(day, excluded.day)",
-        )
-        .bind(of.credential.as_str())
-        .bind(i64::from(of.version))
-        .bind(int(of.last.as_secs())?)
-        .bind(of.address.map(|address| address.to_string()))
-        .bind(int(of.count)?)
-        .bind(int(of.last.as_secs() / DAY_S)?)
-        .execute(&mut *tx)
-        .await?;
+                 day = max(day, excluded.day)", params![of.credential.as_str(), i64::from(of.version), int(of.last.as_secs())?, of.address.map(|address| address.to_string()), int(of.count)?, int(of.last.as_secs() / DAY_S)?])?;
     }
     Ok(())
 }
 
 fn used(row: &Columns<'_>, today: u64) -> Result<(Id, SecretUsed), StoreError> {
-    let address: Option<&str> = row.get("address")?;
-    let address: Option<IpAddr> = address.map(str::parse).transpose().map_err(|error| row.damaged("address", error))?;
+    let address: Option<IpAddr> =
+        row.maybe_text("address")?.map(str::parse).transpose().map_err(|error| row.damaged("address", error))?;
     let recent = match today.saturating_sub(row.number("day")?) {
         0 => row.number("today")?.saturating_add(row.number("yesterday")?),
         1 => row.number("today")?,

@@ -1,22 +1,17 @@
 //! The one connection that writes.
 
 use std::fs::File;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use rusqlite::Connection;
 use tokio::sync::Mutex;
 
+use super::open;
 use crate::error::StoreError;
-
-/// What is done within one transaction.
-pub(super) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
 
 /// The writer's place. Whoever writes waits here for the one before.
 pub(super) struct Writer {
-    options: SqliteConnectOptions,
+    path: PathBuf,
     slot: Mutex<Slot>,
 }
 
@@ -24,7 +19,7 @@ enum Slot {
     Open {
         /// Missing while somebody writes, and after a failure that left its transaction in doubt: then the next one connects
         /// anew.
-        connection: Option<SqliteConnection>,
+        connection: Option<Connection>,
         lock: File,
     },
     Closed,
@@ -34,36 +29,25 @@ enum Slot {
 pub(super) struct Shut(Slot);
 
 impl Writer {
-    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection, lock: File) -> Writer {
-        Writer { options, slot: Mutex::new(Slot::Open { connection: Some(connection), lock }) }
+    pub(super) fn new(path: PathBuf, connection: Connection, lock: File) -> Writer {
+        Writer { path, slot: Mutex::new(Slot::Open { connection: Some(connection), lock }) }
     }
 
     /// Does `work` in one transaction and commits it.
     ///
-    /// INVARIANT (whole-or-nothing): the work runs in a task of its own, so a caller who goes away cannot stop it between
-    /// two statements and leave the transaction open to whoever writes next. Should the task itself be dropped, with the
-    /// runtime, its connection is dropped with it, and SQLite rolls back.
-    pub(super) async fn write<T, F>(self: &Arc<Self>, work: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
-    {
-        let writer = Arc::clone(self);
-        let task = tokio::spawn(async move { writer.transact(work).await });
-        task.await.map_err(|lost| StoreError::Database(Box::new(lost)))?
-    }
-
-    async fn transact<T, F>(&self, work: F) -> Result<T, StoreError>
-    where
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
-    {
+    /// INVARIANT (whole-or-nothing): a turn is not given up before the transaction has ended, so a caller who goes away cannot
+    /// leave it open to whoever writes next. Where the work panics its connection is closed, and SQLite rolls back.
+    pub(super) async fn write<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let mut slot = self.slot.lock().await;
         let Slot::Open { connection: place, .. } = &mut *slot else { return Err(StoreError::Closed) };
-        let mut connection = match place.take() {
+        let connection = match place.take() {
             Some(connection) => connection,
-            None => self.options.connect().await?,
+            None => open::writer(&self.path)?,
         };
-        match transaction(&mut connection, work).await {
+        match transaction(&connection, work) {
             Ok(done) => {
                 *place = Some(connection);
                 Ok(done)
@@ -72,12 +56,8 @@ impl Writer {
                 *place = Some(connection);
                 Err(error)
             }
-            Err(Undone::InDoubt(error)) => {
-                // SQLite may or may not have rolled back by itself (a full disk, an I/O error). Closing settles it; an error
-                // of that tells nothing more.
-                let _ = connection.close().await;
-                Err(error)
-            }
+            // SQLite may or may not have rolled back by itself (a full disk, an I/O error). Closing settles it.
+            Err(Undone::InDoubt(error)) => Err(error),
         }
     }
 
@@ -89,12 +69,9 @@ impl Writer {
 
 impl Shut {
     /// Closes the connection, then gives up the lock.
-    pub(super) async fn close(self) {
+    pub(super) fn close(self) {
         if let Slot::Open { connection, lock } = self.0 {
-            if let Some(connection) = connection {
-                // Nothing is pending: an error here loses no data, and there is nobody left to tell.
-                let _ = connection.close().await;
-            }
+            drop(connection);
             drop(lock);
         }
     }
@@ -106,19 +83,16 @@ enum Undone {
     InDoubt(StoreError),
 }
 
-async fn transaction<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, Undone>
-where
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T>,
-{
-    let in_doubt = |error: sqlx::Error| Undone::InDoubt(error.into());
+fn transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, Undone> {
+    let run = |statement| open::run(connection, statement).map_err(|error| Undone::InDoubt(error.into()));
     // Taking the lock for writing at once: a transaction that reads first could find the database changed when it writes.
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(in_doubt)?;
-    match work(&mut tx).await {
-        Ok(done) => {
-            tx.commit().await.map_err(in_doubt)?;
-            Ok(done)
-        }
-        Err(error) => match tx.rollback().await {
+    run("BEGIN IMMEDIATE")?;
+    match work(connection) {
+        Ok(done) => run("COMMIT").map(|()| done),
+        Err(error) => match run("ROLLBACK") {
             Ok(()) => Err(Undone::Cleanly(error)),
             Err(_) => Err(Undone::InDoubt(error)),
         },
@@ -127,8 +101,10 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
     use std::path::Path;
-    use std::time::{Duration, Instant};
+    use std::sync::Arc;
+    use std::time::Duration;
 
     use portcullis_model::credential::Seed;
     use portcullis_model::id::{Id, Revision};
@@ -148,20 +124,18 @@ mod tests {
         Store::open(&folder.join("db"), &fresh).await.unwrap()
     }
 
-    async fn other_program(folder: &Path) -> SqliteConnection {
-        let options = SqliteConnectOptions::new().filename(folder.join("db"));
-        options.busy_timeout(Duration::ZERO).connect().await.unwrap()
+    fn other_program(folder: &Path) -> Connection {
+        let other = Connection::open(folder.join("db")).unwrap();
+        other.busy_timeout(Duration::ZERO).unwrap();
+        other
     }
 
     /// Runs a statement on the writer's own connection, outside of any transaction.
     async fn on_writer(store: &Store, statement: &'static str) {
         let mut slot = store.writer.slot.lock().await;
         let Slot::Open { connection: place, .. } = &mut *slot else { panic!("closed") };
-        let mut connection = match place.take() {
-            Some(connection) => connection,
-            None => store.writer.options.connect().await.unwrap(),
-        };
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
+        let connection = place.take().unwrap_or_else(|| open::writer(&store.writer.path).unwrap());
+        connection.execute_batch(statement).unwrap();
         *place = Some(connection);
     }
 
@@ -227,13 +201,13 @@ mod tests {
     async fn a_foreign_lock_fails_the_change_and_the_next_one_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
-        let mut other = other_program(folder.path()).await;
+        let other = other_program(folder.path());
         on_writer(&store, "PRAGMA busy_timeout = 20").await;
-        sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
         let error = store.commit(&change(1, "one")).await.unwrap_err();
         assert!(matches!(error, StoreError::Locked), "{error:?}");
         assert_eq!(counts(&store).await, (1, 0, 0), "reading goes on under the lock");
-        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+        other.execute_batch("ROLLBACK").unwrap();
         store.commit(&change(1, "one")).await.unwrap();
         assert_eq!(counts(&store).await, (2, 1, 1));
     }
@@ -260,68 +234,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_panics_is_an_error_and_the_next_one_goes_on() {
+    async fn work_that_panics_is_rolled_back_and_the_next_one_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
-        let broken: Result<(), StoreError> = store
-            .writer
-            .write(|tx| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE meta SET revision = 99").execute(tx).await?;
-                    panic!("a fault of ours");
-                })
-            })
-            .await;
-        assert!(matches!(broken, Err(StoreError::Database(_))));
-        store.commit(&change(1, "one")).await.unwrap();
-        assert_eq!(counts(&store).await, (2, 1, 1));
-    }
-
-    #[tokio::test]
-    async fn a_caller_who_goes_away_leaves_a_whole_change_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store(folder.path()).await;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        for from in 1..=24_u64 {
-            let change = change(from, "left alone");
-            // Begun by the first poll, dropped after so many more.
-            let mut commit = std::pin::pin!(store.commit(&change));
-            for _ in 0..from {
-                let poll = std::future::poll_fn(|context| std::task::Poll::Ready(commit.as_mut().poll(context)));
-                if poll.await.is_ready() {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-            while store.revision().await.unwrap().0 != from + 1 {
-                assert!(Instant::now() < deadline, "the change of revision {from} is lost");
-                tokio::task::yield_now().await;
-            }
-        }
-        assert_eq!(counts(&store).await, (25, 24, 24));
-        assert!(store.verify_audit(None).await.unwrap().is_intact());
-    }
-
-    #[tokio::test]
-    async fn a_write_whose_runtime_is_gone_is_rolled_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store(folder.path()).await;
-        let begun = Arc::new(tokio::sync::Notify::new());
-        let (writer, reached) = (Arc::clone(&store.writer), Arc::clone(&begun));
-        let task = tokio::spawn(async move {
-            let stuck = writer.transact(|tx| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE meta SET revision = 99").execute(tx).await?;
-                    reached.notify_one();
-                    std::future::pending::<Result<(), StoreError>>().await
-                })
-            });
-            stuck.await
+        let writer = Arc::clone(&store.writer);
+        let broken = tokio::spawn(async move {
+            let work = |tx: &Connection| -> Result<(), StoreError> {
+                tx.execute("UPDATE meta SET revision = 99", [])?;
+                panic!("a fault of ours");
+            };
+            writer.write(work).await
         });
-        begun.notified().await;
-        task.abort();
-        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(broken.await.unwrap_err().is_panic());
         store.commit(&change(1, "one")).await.unwrap();
         assert_eq!(counts(&store).await, (2, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_goes_away_leaves_a_whole_change_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        // One that waits for its turn and gives it up,
+        let turn = store.writer.slot.lock().await;
+        let waiting = change(1, "gives up");
+        let mut commit = Box::pin(store.commit(&waiting));
+        assert!(commit.as_mut().poll(&mut context).is_pending());
+        drop(commit);
+        drop(turn);
+        assert_eq!(counts(&store).await, (1, 0, 0));
+        // and one whose turn it is.
+        let change = change(1, "is done");
+        let mut commit = Box::pin(store.commit(&change));
+        assert!(commit.as_mut().poll(&mut context).is_ready());
+        drop(commit);
+        assert_eq!(counts(&store).await, (2, 1, 1));
+        assert!(store.verify_audit(None).await.unwrap().is_intact());
     }
 }

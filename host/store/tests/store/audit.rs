@@ -4,7 +4,7 @@ use portcullis_model::id::Revision;
 use portcullis_store::{
     AuditFault, AuditFilter, AuditReport, Channel, Entry, Origin, Outcome, Paging, RecordedOutcome, Store, Write,
 };
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use rusqlite::Connection;
 
 use crate::sample::*;
 
@@ -101,7 +101,7 @@ async fn a_long_chain_is_verified_in_parts() {
 #[tokio::test]
 async fn rows_can_neither_be_edited_nor_deleted() {
     let sandbox = with_rows().await;
-    let mut raw = sandbox.raw().await;
+    let raw = sandbox.raw();
     for statement in [
         "UPDATE audit SET details = '{}'",
         "DELETE FROM audit",
@@ -109,7 +109,7 @@ async fn rows_can_neither_be_edited_nor_deleted() {
         "UPDATE audit_head SET hash = zeroblob(32)",
         "DELETE FROM audit_head",
     ] {
-        let error = sqlx::query(statement).execute(&mut raw).await.unwrap_err().to_string();
+        let error = raw.execute(statement, []).unwrap_err().to_string();
         assert!(error.contains("append-only"), "{statement}: {error}");
     }
     assert!(sandbox.store.verify_audit(None).await.unwrap().is_intact());
@@ -118,20 +118,19 @@ async fn rows_can_neither_be_edited_nor_deleted() {
 /// Lets somebody with the file at hand do `statements`, and verifies.
 async fn after(statements: &[&str]) -> AuditReport {
     let sandbox = with_rows().await;
-    let mut raw = sandbox.raw().await;
-    disarm(&mut raw).await;
+    let raw = sandbox.raw();
+    disarm(&raw);
     for statement in statements {
-        let done = sqlx::query(AssertSqlSafe((*statement).to_owned())).execute(&mut raw).await.unwrap();
-        assert!(done.rows_affected() > 0, "{statement}");
+        assert!(raw.execute(statement, []).unwrap() > 0, "{statement}");
     }
     sandbox.store.verify_audit(None).await.unwrap()
 }
 
-async fn disarm(raw: &mut SqliteConnection) {
+fn disarm(raw: &Connection) {
     for trigger in
         ["audit_is_not_edited", "audit_is_not_deleted", "audit_head_goes_forward", "audit_head_is_not_deleted"]
     {
-        sqlx::query(AssertSqlSafe(format!("DROP TRIGGER {trigger}"))).execute(&mut *raw).await.unwrap();
+        raw.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
     }
 }
 

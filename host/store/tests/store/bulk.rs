@@ -115,5 +115,5 @@ async fn a_snapshot_that_two_connections_read_is_whole_and_in_order() {
     let kept = records.into_iter().map(|record| record.credential).filter(|credential| credential.id != id("k7"));
     assert!(snapshot.credentials == kept.collect::<Vec<_>>());
     assert_eq!(snapshot.revision, store.revision().await.unwrap());
-    assert!(store.snapshot_unhurried().await.unwrap() == snapshot, "by one connection it is the same");
+    assert!(store.snapshot_unhurried().unwrap() == snapshot, "by one connection it is the same");
 }

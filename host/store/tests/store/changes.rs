@@ -208,14 +208,9 @@ async fn a_deleted_credential_keeps_no_secret_and_its_id_stays_taken() {
     assert_eq!(store.snapshot().await.unwrap().credentials, []);
     assert!(store.credential_id_is_taken(&id("k1")).await.unwrap());
     assert!(!store.credential_id_is_taken(&id("k2")).await.unwrap());
-    let mut raw = sandbox.raw().await;
-    let left: i64 = sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM credential_secret) + (SELECT count(*) FROM credential_service)
-              + (SELECT count(*) FROM credential WHERE sealed_key IS NOT NULL OR sealed_secret IS NOT NULL)",
-    )
-    .fetch_one(&mut raw)
-    .await
-    .unwrap();
+    let left = "SELECT (SELECT count(*) FROM credential_secret) + (SELECT count(*) FROM credential_service)
+              + (SELECT count(*) FROM credential WHERE sealed_key IS NOT NULL OR sealed_secret IS NOT NULL)";
+    let left: i64 = sandbox.raw().query_row(left, [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
     let again = commit(store, vec![Write::PutCredential(record)]).await;
     assert!(matches!(again, Err(StoreError::IdTaken { id }) if id.as_str() == "k1"));

@@ -8,7 +8,6 @@ use portcullis_store::{
     Against, AuditFault, AuditFilter, ChainReport, Entry, Notary, Outcome, OutcomeFilter, Paging, Pruned, Retention,
     StoreError,
 };
-use sqlx::AssertSqlSafe;
 
 use crate::sample::*;
 
@@ -32,19 +31,18 @@ async fn add(sandbox: &Sandbox, tenant: &str, from: u64, count: u64) {
 }
 
 /// Lets somebody with the file at hand do `statements`.
-async fn tamper(sandbox: &Sandbox, statements: &[&str]) {
-    let mut raw = sandbox.raw().await;
-    let triggers: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'audit_%'")
-            .fetch_all(&mut raw)
-            .await
-            .unwrap();
+fn tamper(sandbox: &Sandbox, statements: &[&str]) {
+    let raw = sandbox.raw();
+    let triggers: Vec<String> = {
+        let query = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'audit_%'";
+        let mut query = raw.prepare(query).unwrap();
+        query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
     for trigger in triggers {
-        sqlx::query(AssertSqlSafe(format!("DROP TRIGGER {trigger}"))).execute(&mut raw).await.unwrap();
+        raw.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
     }
     for statement in statements {
-        let done = sqlx::query(AssertSqlSafe((*statement).to_owned())).execute(&mut raw).await.unwrap();
-        assert!(done.rows_affected() > 0, "{statement}");
+        assert!(raw.execute(statement, []).unwrap() > 0, "{statement}");
     }
 }
 
@@ -81,7 +79,7 @@ async fn what_was_signed_can_neither_be_cut_nor_made_anew() {
     let sandbox = Sandbox::empty().await;
     add(&sandbox, "acme", 10, 6).await;
     sandbox.store.sign_checkpoint(at(20), &notary()).await.unwrap();
-    tamper(&sandbox, &cut).await;
+    tamper(&sandbox, &cut);
     let fault = AuditFault::Cut { rows: 4, number: 6, against: Against::Checkpoint };
     assert_eq!(chain(&sandbox, "acme").await.fault, Some(fault));
     // New rows on top are written, and never signed.
@@ -117,7 +115,7 @@ async fn a_checkpoint_that_was_changed_is_not_signed_over() {
         let sandbox = Sandbox::empty().await;
         add(&sandbox, "acme", 10, 3).await;
         sandbox.store.sign_checkpoint(at(20), &notary()).await.unwrap();
-        tamper(&sandbox, statements).await;
+        tamper(&sandbox, statements);
         add(&sandbox, "acme", 30, 1).await;
         let error = sandbox.store.sign_checkpoint(at(40), &notary()).await.unwrap_err();
         assert!(matches!(error, StoreError::Unsigned), "{statements:?}: {error:?}");
@@ -181,7 +179,7 @@ async fn the_triggers_let_signed_removal_pass_and_nothing_else() {
     sandbox.store.sign_checkpoint(at(200), &notary()).await.unwrap();
     let by_age = Retention { before: Some(at(102)), keep_rows: None };
     sandbox.store.prune_audit(by_age, at(200), &notary(), told).await.unwrap();
-    let mut raw = sandbox.raw().await;
+    let raw = sandbox.raw();
     for statement in [
         "DELETE FROM audit WHERE tenant = 'acme' AND number = 3",
         "UPDATE audit SET details = ''",
@@ -195,7 +193,7 @@ async fn the_triggers_let_signed_removal_pass_and_nothing_else() {
         "UPDATE audit_mark SET count = 1",
         "DELETE FROM audit_mark",
     ] {
-        let error = sqlx::query(statement).execute(&mut raw).await.unwrap_err().to_string();
+        let error = raw.execute(statement, []).unwrap_err().to_string();
         assert!(error.contains("append-only"), "{statement}: {error}");
     }
 }
@@ -206,7 +204,7 @@ async fn a_broken_chain_is_not_removed() {
     add(&sandbox, "acme", 100, 10).await;
     add(&sandbox, "globex", 100, 10).await;
     sandbox.store.sign_checkpoint(at(200), &notary()).await.unwrap();
-    tamper(&sandbox, &["UPDATE audit SET action = 'other' WHERE tenant = 'acme' AND number = 3"]).await;
+    tamper(&sandbox, &["UPDATE audit SET action = 'other' WHERE tenant = 'acme' AND number = 3"]);
     let by_age = Retention { before: Some(at(105)), keep_rows: None };
     let pruned = sandbox.store.prune_audit(by_age, at(200), &notary(), told).await.unwrap();
     assert_eq!(pruned, Pruned { chains: 1, rows: 5 });
@@ -223,8 +221,7 @@ async fn a_removal_that_nobody_signed_is_found() {
             "INSERT INTO audit_stub SELECT tenant, number, hash, 0 FROM audit WHERE number = 2",
             "DELETE FROM audit WHERE number <= 2",
         ],
-    )
-    .await;
+    );
     assert_eq!(chain(&sandbox, "acme").await.fault, Some(AuditFault::Removed { number: 2 }));
 }
 
@@ -271,15 +268,11 @@ async fn entries_are_found_by_what_they_are_about() {
 #[tokio::test]
 async fn looking_for_a_record_reads_an_index() {
     let sandbox = Sandbox::empty().await;
-    let mut raw = sandbox.raw().await;
-    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(
-        "EXPLAIN QUERY PLAN SELECT * FROM audit WHERE seq < 9 AND object_kind = 'client' AND object = 'a'
-         ORDER BY seq DESC LIMIT 50",
-    )
-    .fetch_all(&mut raw)
-    .await
-    .unwrap();
-    let plan: Vec<_> = plan.into_iter().map(|(.., step)| step).collect();
+    let raw = sandbox.raw();
+    let query = "EXPLAIN QUERY PLAN SELECT * FROM audit WHERE seq < 9 AND object_kind = 'client' AND object = 'a'
+         ORDER BY seq DESC LIMIT 50";
+    let mut query = raw.prepare(query).unwrap();
+    let plan: Vec<String> = query.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
     assert!(plan.len() == 1 && plan[0].contains("audit_by_object (object=? AND object_kind=? AND seq<?)"), "{plan:?}");
 }
 

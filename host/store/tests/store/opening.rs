@@ -1,13 +1,15 @@
 //! Opening, closing, and files that are not ours to open.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use portcullis_model::credential::Seed;
-use portcullis_store::{Fresh, OpenError, Store, StoreError, Write};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
+use portcullis_store::{AuditFilter, Fresh, OpenError, Outcome, Store, StoreError, Write};
+use rusqlite::Connection;
 
 use crate::sample::*;
 
@@ -56,19 +58,27 @@ async fn a_closed_store_answers_so_and_its_file_is_free() {
     assert_eq!(again.revision().await.unwrap(), from, "closing twice closes nobody else's");
 }
 
-#[tokio::test]
-async fn closing_waits_for_what_is_being_written() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn closing_waits_for_what_is_being_written_and_read() {
     let Sandbox { store, folder } = Sandbox::with_tenants().await;
-    let writer = store.clone();
-    let begun = change(portcullis_model::id::Revision(2), vec![Write::PutTenant(tenant("third"))]);
-    let mut commit = std::pin::pin!(writer.commit(&begun));
-    let poll = std::future::poll_fn(|context| std::task::Poll::Ready(commit.as_mut().poll(context)));
-    assert!(poll.await.is_pending());
-    tokio::task::yield_now().await;
-    store.close().await;
-    commit.await.unwrap();
+    let (writer, (begun, has_begun), (go_on, goes_on)) = (store.clone(), mpsc::channel(), mpsc::channel());
+    let written = tokio::spawn(async move {
+        let decide = move |revision, _: &BTreeMap<_, _>| {
+            begun.send(()).unwrap();
+            goes_on.recv().unwrap();
+            (vec![entry("acme", "issue", Outcome::Done { revision })], ())
+        };
+        writer.record_tokens(BTreeSet::new(), decide).await
+    });
+    has_begun.recv().unwrap();
+    let closed = tokio::spawn(store.clone().close());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!closed.is_finished());
+    go_on.send(()).unwrap();
+    written.await.unwrap().unwrap();
+    closed.await.unwrap();
     let store = open(&folder.path().join("db")).await.unwrap();
-    assert!(store.tenant(&id("third")).await.unwrap().is_some());
+    assert_eq!(store.audit(&AuditFilter::default(), ALL).await.unwrap().items[0].action, "issue");
 }
 
 #[cfg(unix)]
@@ -137,36 +147,41 @@ async fn a_newer_database_is_refused() {
     let Sandbox { store, folder } = Sandbox::with_tenants().await;
     let path = folder.path().join("db");
     store.close().await;
-    let mut raw = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
-    sqlx::query("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (77, 'x', 1, x'00', 0)")
-        .execute(&mut raw)
-        .await
-        .unwrap();
-    raw.close().await.unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 77).unwrap();
     let error = refused(&path).await;
     assert!(matches!(error, OpenError::Newer { found: 77, known: 1..77, .. }), "{error:?}");
     assert!(matches!(refused(&path).await, OpenError::Newer { .. }), "the lock was given up");
 }
 
 #[tokio::test]
-async fn a_database_with_another_first_migration_is_refused() {
+async fn a_database_whose_migrations_are_in_a_table_is_taken_over() {
     let Sandbox { store, folder } = Sandbox::with_tenants().await;
     let path = folder.path().join("db");
     store.close().await;
-    let mut raw = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
-    sqlx::query("UPDATE _sqlx_migrations SET checksum = x'00'").execute(&mut raw).await.unwrap();
-    raw.close().await.unwrap();
-    assert!(matches!(refused(&path).await, OpenError::Foreign { .. }));
+    let table = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY);
+         INSERT INTO _sqlx_migrations VALUES (1), (2), (3), (4), (5), (6), (7), (9), (10), (11);
+         PRAGMA user_version = 0;";
+    Connection::open(&path).unwrap().execute_batch(table).unwrap();
+    for _ in 0..2 {
+        let store = open(&path).await.unwrap();
+        assert!(store.tenant(&id("acme")).await.unwrap().is_some());
+        store.close().await;
+    }
+    let raw = Connection::open(&path).unwrap();
+    assert!(!raw.table_exists(None, "_sqlx_migrations").unwrap());
+    assert_eq!(raw.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).unwrap(), 10);
+    let newer = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY);
+         INSERT INTO _sqlx_migrations SELECT value FROM json_each('[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]');";
+    raw.execute_batch(newer).unwrap();
+    drop(raw);
+    assert!(matches!(refused(&path).await, OpenError::Newer { found: 11, .. }));
 }
 
 #[tokio::test]
 async fn files_of_others_are_refused_and_left_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("other.db");
-    let options = SqliteConnectOptions::new().filename(&database).create_if_missing(true);
-    let mut raw = options.connect().await.unwrap();
-    sqlx::query("CREATE TABLE note (text TEXT)").execute(&mut raw).await.unwrap();
-    raw.close().await.unwrap();
+    Connection::open(&database).unwrap().execute_batch("CREATE TABLE note (text TEXT)").unwrap();
     let text = folder.path().join("notes.txt");
     std::fs::write(&text, "remember the milk").unwrap();
     for (path, what) in [(&database, "another program"), (&text, "no SQLite database")] {
@@ -202,9 +217,7 @@ async fn a_first_start_that_was_cut_off_is_done_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
     // What is there after the file was marked, and before anything else.
-    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-    let marked = options.pragma("application_id", "1347701827");
-    marked.connect().await.unwrap().close().await.unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "application_id", 1_347_701_827).unwrap();
     let store = open(&path).await.unwrap();
     assert_eq!(store.snapshot().await.unwrap().seed, fresh().seed);
 }
@@ -213,9 +226,7 @@ async fn a_first_start_that_was_cut_off_is_done_again() {
 async fn a_first_start_that_sqlite_rolls_back_is_done_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-    let marked = options.pragma("application_id", "1347701827");
-    marked.connect().await.unwrap().close().await.unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "application_id", 1_347_701_827).unwrap();
     // A hot journal that leads back to an empty file (https://www.sqlite.org/fileformat.html section 3): magic, no pages,
     // nonce, pages before, sector size, page size.
     let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];

@@ -13,8 +13,7 @@ use portcullis_store::{
     Actor, ApplicationRecord, Change, Channel, CredentialRecord, Delivery, Entry, Fresh, GroupKind, GroupRecord,
     MAX_PAGE, Origin, Outcome, Paging, ServiceRecord, Store, StoreError, TenantRecord, UserRecord, Write,
 };
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, SqliteConnection};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 pub(crate) const ALL: Paging = Paging { after: None, limit: MAX_PAGE };
@@ -46,8 +45,8 @@ impl Sandbox {
     }
 
     /// A connection that has nothing to do with the store.
-    pub(crate) async fn raw(&self) -> SqliteConnection {
-        SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap()
+    pub(crate) fn raw(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
     }
 }
 
