@@ -95,7 +95,7 @@ impl Lane {
             }
         }
         if elsewhere {
-            self.catalogue = self.catalogue.after(writes);
+            self.catalogue = self.catalogue.after(writes).into_owned();
         }
         for write in writes {
             if let Write::PutInstallation(installation) = write {

@@ -5,6 +5,7 @@
 
 pub(crate) mod token_endpoint;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_model::credential::Kind;
@@ -72,15 +73,16 @@ impl Catalogue {
         }
     }
 
-    /// The catalogue as it is once `writes` are done.
-    pub(crate) fn after(&self, writes: &[Write]) -> Catalogue {
-        let mut after = self.clone();
+    /// The catalogue as it is once `writes` are done: its own where one of them changes it.
+    pub(crate) fn after(&self, writes: &[Write]) -> Cow<'_, Catalogue> {
+        let mut after = Cow::Borrowed(self);
         for write in writes {
             match write {
                 Write::PutService(record) => {
-                    after.put(record.service.clone(), record.delivery.reserved_prefix.clone());
+                    after.to_mut().put(record.service.clone(), record.delivery.reserved_prefix.clone());
                 }
                 Write::RemoveService(id) => {
+                    let after = after.to_mut();
                     after.services.remove(id);
                     after.reserved.remove(id);
                 }
@@ -247,7 +249,10 @@ pub(crate) async fn delta(
     issuer: &str,
 ) -> Result<Delta, StoreError> {
     let catalogue = before.after(writes);
-    let mut delta = services(store, before, &catalogue, revisions);
+    let mut delta = match &catalogue {
+        Cow::Borrowed(_) => Delta::empty(revisions.0, revisions.1, store.seed()),
+        Cow::Owned(after) => services(store, before, after, revisions),
+    };
     let mut tenants = BTreeSet::new();
     let mut groups = Vec::new();
     let mut credentials = Vec::new();
@@ -305,7 +310,7 @@ pub(crate) async fn delta(
     Ok(delta)
 }
 
-/// The part of a delta that is about services and hosts; without one where no catalogue changes.
+/// The part of a delta that is about services and hosts.
 fn services(store: &Store, before: &Catalogue, after: &Catalogue, (from, to): (Revision, Revision)) -> Delta {
     let of = |revision, catalogue: &Catalogue| Source {
         services: catalogue.in_force().collect(),
