@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::clock;
 
 /// The most records of one batch, which is one transaction of the store: it waits for the disk.
-pub(crate) const MAX_BATCH: usize = 4_096;
+pub(crate) const MAX_BATCH: usize = 1_024;
 /// How long a batch gathers after its first record.
 pub(crate) const BATCH_WAIT: Duration = Duration::from_millis(200);
 
