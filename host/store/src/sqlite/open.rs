@@ -53,7 +53,7 @@ const MIGRATIONS: [M<'static>; 10] = [
     M::up(include_str!("../../migrations/0011_fed_decisions.sql")),
 ];
 
-/// Until now the migrations of a database were in a table of their own.
+/// The version of a database from before it was in `user_version`: its migrations were in a table.
 const EARLIER: &str = "SELECT count(*) FROM _sqlx_migrations";
 
 pub(super) struct Opened {
@@ -165,17 +165,16 @@ fn mark(path: &Path) -> rusqlite::Result<()> {
 
 fn migrate(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     let failed = |error| failure(path, error);
-    let version = |connection: &Connection| -> rusqlite::Result<i64> {
-        connection.pragma_query_value(None, "user_version", |row| row.get(0))
-    };
-    if connection.table_exists(None, "_sqlx_migrations").map_err(failed)? {
-        let done: i64 = connection.query_row(EARLIER, [], |row| row.get(0)).map_err(failed)?;
-        let taken_over = format!("BEGIN; PRAGMA user_version = {done}; DROP TABLE _sqlx_migrations; COMMIT");
-        connection.execute_batch(&taken_over).map_err(failed)?;
-    }
-    let (found, known) = (version(connection).map_err(failed)?, MIGRATIONS.len() as i64);
+    let is_earlier = connection.table_exists(None, "_sqlx_migrations").map_err(failed)?;
+    let version = if is_earlier { EARLIER } else { "PRAGMA user_version" };
+    let found: i64 = connection.query_row(version, [], |row| row.get(0)).map_err(failed)?;
+    let known = MIGRATIONS.len() as i64;
     if found > known {
         return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    }
+    if is_earlier {
+        let taken_over = format!("BEGIN; PRAGMA user_version = {found}; DROP TABLE _sqlx_migrations; COMMIT");
+        connection.execute_batch(&taken_over).map_err(failed)?;
     }
     match Migrations::from_slice(&MIGRATIONS).to_latest(connection) {
         Ok(()) => Ok(()),
