@@ -1,9 +1,9 @@
 //! `portcullis serve`: the whole server, from its configuration to its end.
 //!
-//! What runs: on the threads of traffic the proxy's listener and those that answer other proxies; on the threads of keeping the
-//! listeners of the admin API and of feeds, the task that writes decisions, the task that keeps the policy confirmed and
-//! compact, the one that keeps the audit, one task for each certificate. They end in this order: no new connections, requests
-//! drained, the last decisions written, the store closed.
+//! What runs: on the threads of traffic the proxy's listener, those that answer other proxies, and the task that gathers
+//! decisions to be written; on the threads of keeping the listeners of the admin API and of feeds, the task that keeps the policy
+//! confirmed and compact, the one that keeps the audit, one task for each certificate, and every call of the store. They end in
+//! this order: no new connections, requests drained, the last decisions written, the store closed.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
