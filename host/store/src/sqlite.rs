@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use portcullis_model::credential::Seed;
 use portcullis_model::id::Revision;
+use tokio::sync::Semaphore;
 
 use crate::audit::Entry;
 use crate::change::{Change, Fresh};
@@ -51,6 +52,7 @@ use writer::Writer;
 pub struct Store {
     writer: Arc<Writer>,
     readers: Arc<Readers>,
+    verifying: Arc<Semaphore>,
     seed: Seed,
 }
 
@@ -61,7 +63,8 @@ impl Store {
     /// Another process has it, a newer version wrote it, it is something else, or the system does not let us.
     pub async fn open(path: &Path, fresh: &Fresh) -> Result<Store, OpenError> {
         let open::Opened { writer, readers, seed } = open::open(path, fresh)?;
-        Ok(Store { writer: Arc::new(writer), readers: Arc::new(readers), seed })
+        let verifying = Arc::new(Semaphore::new(evidence::VERIFIED_AT_ONCE));
+        Ok(Store { writer: Arc::new(writer), readers: Arc::new(readers), verifying, seed })
     }
 
     /// Ends what is being written, then closes the file and gives up the lock. Every clone is closed with it and answers

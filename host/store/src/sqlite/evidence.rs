@@ -1,6 +1,7 @@
 //! What the audit is checked by: the chains recomputed, checkpoints signed, old rows removed behind a stub.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use portcullis_model::id::{Id, Revision};
 use portcullis_model::time::UnixTime;
@@ -17,6 +18,10 @@ use crate::error::StoreError;
 
 /// The most rows that are removed in one transaction, so that changes do not wait for long.
 const PRUNE_ROWS: u64 = 10_000;
+
+/// How many computations of the audit go on at once. Each has a thread, a connection, and a view of the database that keeps the
+/// WAL from being folded in; the others wait, and hold nothing.
+pub(super) const VERIFIED_AT_ONCE: usize = 1;
 
 /// What is old.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,9 +40,12 @@ impl Store {
     /// # Errors
     /// Nothing could be read. A fault of a chain is no error, it is in the report.
     pub async fn verify_audit(&self, tenant: Option<&Id>) -> Result<AuditReport, StoreError> {
+        // It goes with the work, not with the caller: whoever asks and goes away, again and again, is not ahead of anybody.
+        let turn = Arc::clone(&self.verifying).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let (store, tenant) = (self.clone(), tenant.cloned());
         // It takes long, so it is done where nobody waits for the thread.
         let verified = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             // At once, so that rows, heads and checkpoint are of one moment.
             store.readers.read_at_once(|db| verify(db, tenant))
         });
@@ -358,4 +366,33 @@ fn prune_chain(
     )?;
     execute(tx, "DELETE FROM audit WHERE tenant = ?1 AND seq <= ?2", params![mark.tenant.as_str(), cut])?;
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use portcullis_model::credential::Seed;
+    use portcullis_model::source::Installation;
+
+    use super::*;
+    use crate::change::Fresh;
+
+    #[tokio::test]
+    async fn one_audit_is_computed_at_a_time_also_where_its_caller_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let fresh = Fresh { seed: Seed([1; 16]), at: UnixTime::default(), installation: Installation::default() };
+        let store = Store::open(&folder.path().join("db"), &fresh).await.unwrap();
+        let turn = Arc::clone(&store.verifying).acquire_owned().await.unwrap();
+        let waiting = tokio::time::timeout(Duration::from_millis(20), store.verify_audit(None));
+        assert!(waiting.await.is_err(), "it waits for the one before");
+        drop(turn);
+        // Begun and given up: its turn ends with the work.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut given_up = Box::pin(store.verify_audit(None));
+        assert!(given_up.as_mut().poll(&mut context).is_pending());
+        drop(given_up);
+        assert!(store.verify_audit(None).await.unwrap().is_intact());
+        assert_eq!(store.verifying.available_permits(), VERIFIED_AT_ONCE);
+    }
 }
